@@ -1,0 +1,133 @@
+"""Protocols: which photograph goes to train, val or test, with near-duplicates kept on one side."""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from classifier.cli import UserError
+from classifier.seeds import generator
+
+SIDES = ("train", "val", "test")
+LEAK_WARNING = (
+    "protocol 'original' leaks: its val and test are drawn from the augmented copies, so "
+    "photographs stand on both sides and its figures are too good; --protocol clean is honest"
+)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How photographs are split, as data.
+
+    Attributes:
+        help: one line for people.
+        quotas: sides in the order in which they are filled, each with a function from the class's
+            number of photographs to the number this side gets (None: all that remain).
+        least: the fewest photographs a class can have.
+        leaks: whether splits are drawn after augmentation, from all copies.
+    """
+
+    help: str
+    quotas: dict
+    least: int
+    leaks: bool = False
+
+
+def protocols(val_per_class=5):
+    """Return the table of protocols by name; `val_per_class` (0 to 29) is the paper protocol's."""
+
+    def fifth(n):
+        return min(20, n // 5)
+
+    return {
+        "clean": Protocol(
+            "min(20, 20%%) of each class to val and as many to test, the rest to train",
+            {"test": fifth, "val": fifth, "train": None},
+            least=5,
+        ),
+        "paper": Protocol(
+            "30 photographs of each class to train, of which --val-per-class are held for val, and "
+            "up to 50 others to test",
+            {
+                "train": lambda n: 30 - val_per_class,
+                "val": lambda n: val_per_class,
+                "test": lambda n: 50,
+            },
+            least=31,
+        ),
+        "original": Protocol(
+            "augments first, then draws 20 of each class for val and 20 for test from all copies, "
+            "as the original does: it leaks, and shows by how much",
+            {"test": lambda n: 20, "val": lambda n: 20, "train": None},
+            least=41,
+            leaks=True,
+        ),
+    }
+
+
+def split(labels, groups, protocol, seed):
+    """Assign each photograph (or, for a protocol that leaks, each copy) to a side.
+
+    A group of near-duplicates goes whole to one side, whatever its classes. Where only a part of
+    a group fits into the last places of a side, the rest of the group is left out, not moved.
+
+    Args:
+        labels: list of class names, one a photograph.
+        groups: list of ints, one a photograph; equal numbers stand on one side.
+        protocol: a Protocol.
+        seed: int; same seed, same sides.
+
+    Returns:
+        list of "train", "val", "test" or None (left out), one a photograph.
+
+    Raises:
+        UserError: a class has too few photographs for the protocol.
+    """
+    members = defaultdict(lambda: defaultdict(list))
+    for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
+        members[label][group].append(index)
+
+    sides = [None] * len(labels)
+    side_of = {}  # of each group that has a side
+    for label in sorted(members):
+        pending = list(members[label].items())
+        count = sum(len(indices) for _, indices in pending)
+        if count < protocol.least:
+            raise UserError(
+                f"class {label!r} has {count} usable images, the protocol needs at least "
+                f"{protocol.least}: add images or remove the class"
+            )
+        generator("split", seed, label).shuffle(pending)
+        pending.sort(key=lambda item: item[0] not in side_of)  # bound by an earlier class: first
+        room = {
+            side: count if quota is None else quota(count)
+            for side, quota in protocol.quotas.items()
+        }
+
+        def place(side, group, indices, room=room):
+            side_of[group] = side
+            for index in indices[: room[side]]:
+                sides[index] = side
+            room[side] -= min(room[side], len(indices))
+
+        for group, indices in [item for item in pending if item[0] in side_of]:
+            place(side_of[group], group, indices)
+        for side in protocol.quotas:
+            for whole_only in (True, False):
+                for group, indices in pending:
+                    free = group not in side_of
+                    if free and room[side] and (len(indices) <= room[side] or not whole_only):
+                        place(side, group, indices)
+        if count and not all(
+            _used(sides, members[label], side)
+            for side, quota in protocol.quotas.items()
+            if quota is None or quota(count)
+        ):
+            raise UserError(
+                f"class {label!r}: its {count} images are near-duplicates of so few photographs "
+                "that no split keeps them apart: add other images, remove the class, or lower "
+                "--near-duplicate-bits"
+            )
+    return sides
+
+
+def _used(sides, groups, side):
+    return any(sides[index] == side for indices in groups.values() for index in indices)
