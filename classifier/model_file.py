@@ -1,0 +1,155 @@
+"""The model file between train.py and predict.py: one .h5 file that describes itself.
+
+It is a Keras model in HDF5, so `keras.models.load_model` reads it too, with further attributes:
+classes, image_size, protocol, and how it was trained (JSON). This program reads nothing of the
+Keras part but the weights, as plain arrays, into its own network: no code or configuration of the
+file is ever used.
+"""
+
+import json
+import logging
+from dataclasses import dataclass, field
+
+import h5py
+import numpy as np
+
+from classifier.cli import UserError
+from classifier.files import dataset, member, open_hdf5, written_aside
+
+VERSION = 1
+MAX_CLASSES, MAX_SIZE = 100_000, 4096
+
+
+@dataclass
+class ModelInfo:
+    """What a model file says of itself.
+
+    Attributes:
+        classes: class names, in the order of the outputs.
+        image_size: pixels.
+        protocol: of the splits it was trained on.
+        training: how it was trained: arguments, history, figures (plain JSON values).
+    """
+
+    classes: list
+    image_size: int
+    protocol: str
+    training: dict = field(default_factory=dict)
+
+
+def build(info, dropout=0.0):
+    """Build our network for a model's classes and image size, weights fresh."""
+    from resnet50 import resnet50
+
+    return resnet50((info.image_size, info.image_size, 3), len(info.classes), dropout)
+
+
+def save(path, model, info):
+    """Write a model file, aside and then renamed.
+
+    Args:
+        path: ends in .h5.
+        model: a `resnet50`; saved as float32, without dropout, whatever it was trained with.
+        info: ModelInfo.
+    """
+    import keras
+
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        plain = build(info)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    plain.set_weights(model.get_weights())
+    absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        with written_aside(path) as aside:
+            plain.save(aside, include_optimizer=False)
+            with h5py.File(aside, "r+") as file:
+                file.attrs["version"] = VERSION
+                file.attrs["classes"] = np.array(info.classes, dtype=h5py.string_dtype())
+                file.attrs["image_size"] = info.image_size
+                file.attrs["protocol"] = info.protocol
+                file.attrs["training"] = json.dumps(info.training)
+    finally:
+        absl.setLevel(level)
+
+
+def load_info(path):
+    """Read what a model file says of itself.
+
+    Raises:
+        UserError: missing, damaged, or not a model file of train.py.
+    """
+    with open_hdf5(path, "model file") as file:
+        return _info(path, file)
+
+
+def load(path):
+    """Read a model file: (keras.Model, ModelInfo).
+
+    Raises:
+        UserError: missing, damaged, not a model file of train.py, or its weights do not fit.
+    """
+    with open_hdf5(path, "model file") as file:
+        info = _info(path, file)
+        model = build(info)
+        for layer in model.layers:
+            if layer.weights:
+                values = layer_weights(file, layer.name, [w.shape for w in layer.weights])
+                if isinstance(values, str):
+                    raise UserError(f"{path}: {values}; train it again")
+                layer.set_weights(values)
+    return model, info
+
+
+def _info(path, file):
+    try:
+        info = ModelInfo(
+            [str(name) for name in file.attrs["classes"]],
+            int(file.attrs["image_size"]),
+            str(file.attrs["protocol"]),
+            json.loads(file.attrs["training"]),
+        )
+        version = int(file.attrs["version"])
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path}: not a model file of train.py; train.py --init reads other ResNet-50 weights"
+        ) from error
+    sound = 2 <= len(info.classes) <= MAX_CLASSES and 32 <= info.image_size <= MAX_SIZE
+    if version != VERSION or not sound:
+        raise UserError(f"{path}: a model file this program does not read; train it again")
+    return info
+
+
+def layer_weights(file, layer, shapes):
+    """Read the weights of one layer from a Keras .h5 file, as plain arrays.
+
+    Args:
+        file: open h5py.File, of a whole model or of weights alone.
+        layer: the layer's name.
+        shapes: the shapes expected, in the layer's order.
+
+    Returns:
+        list of float32 arrays; or a str: why there are none.
+    """
+    group = member(file, f"model_weights/{layer}") or member(file, layer)
+    if group is None or "weight_names" not in group.attrs:
+        return f"no layer {layer}"
+    names = [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs["weight_names"]]
+    if len(names) != len(shapes):
+        return f"layer {layer} has {len(names)} weights, not {len(shapes)}"
+    values = []
+    for name, shape in zip(names, shapes, strict=True):
+        part = dataset(group, name)
+        if part is None:
+            return f"layer {layer}: {name} is not stored in the file itself"
+        if part.shape != tuple(shape) or part.dtype.kind != "f":
+            return f"layer {layer}: {name} is {part.dtype} {part.shape}, not float {tuple(shape)}"
+        value = part[()].astype(np.float32)
+        if not np.isfinite(value).all():
+            return f"layer {layer}: {name} holds NaN or infinity"
+        values.append(value)
+    return values

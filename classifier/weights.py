@@ -1,0 +1,86 @@
+"""Weights to start from: Keras' ImageNet weights, or a Keras ResNet-50 .h5 file."""
+
+from classifier.cli import UserError
+from classifier.files import open_hdf5
+from classifier.model_file import layer_weights
+
+
+def load_imagenet(model):
+    """Put Keras' own ImageNet weights, downloaded and checked by Keras, into a `resnet50`.
+
+    Returns:
+        number of layers filled; the head is left as it is.
+
+    Raises:
+        UserError: the download failed.
+    """
+    import keras
+
+    try:
+        source = keras.applications.ResNet50(weights="imagenet", include_top=False)
+    except Exception as error:  # Keras raises plain Exception, with urllib's in its text
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"--init imagenet: {reason}; where there is no network, give a file: --init FILE.h5"
+        ) from error
+    taken = 0
+    for layer in model.layers:
+        if layer.weights and not layer.name.startswith("fc"):
+            values = source.get_layer(applications_name(layer.name)).get_weights()
+            layer.set_weights(_to_rgb(layer.name, values))
+            taken += 1
+    return taken
+
+
+def load_file(model, path, classes):
+    """Put the weights of a .h5 file into a `resnet50`.
+
+    Args:
+        model: `resnet50`.
+        path: a model of train.py, or ResNet-50 weights or a whole model of Keras, with layers
+            named res2a_branch2a or conv2_block1_1_conv; Keras' expect BGR and are turned to RGB.
+        classes: class names; the head is taken where the file has one for these very classes.
+
+    Returns:
+        number of layers filled.
+
+    Raises:
+        UserError: missing, damaged, or not a ResNet-50.
+    """
+    with open_hdf5(path, "weights file") as file:
+        ours = "classes" in file.attrs and "training" in file.attrs
+        same_head = ours and [str(name) for name in file.attrs["classes"]] == list(classes)
+        taken = 0
+        for layer in model.layers:
+            if not layer.weights or (layer.name.startswith("fc") and not same_head):
+                continue
+            shapes = [tuple(w.shape) for w in layer.weights]
+            values = layer_weights(file, layer.name, shapes)
+            if isinstance(values, str):
+                other = layer_weights(file, applications_name(layer.name), shapes)
+                if isinstance(other, str):
+                    reason = other if other.startswith("layer") else values
+                    raise UserError(f"{path}: no ResNet-50 weights this program reads: {reason}")
+                values = other
+            layer.set_weights(values if ours else _to_rgb(layer.name, values))
+            taken += 1
+    return taken
+
+
+def applications_name(name):
+    """Return the name keras.applications gives a layer: res3b_branch2a -> conv3_block2_1_conv."""
+    if name == "conv1":
+        return "conv1_conv"
+    if name == "bn_conv1":
+        return "conv1_bn"
+    if name.startswith("fc"):
+        return "predictions"
+    kind, rest = ("bn", name[2:]) if name.startswith("bn") else ("conv", name[3:])
+    block, branch = rest.split("_branch")
+    number = {"1": 0, "2a": 1, "2b": 2, "2c": 3}[branch]
+    return f"conv{block[0]}_block{'abcdef'.index(block[1]) + 1}_{number}_{kind}"
+
+
+def _to_rgb(name, values):
+    """Turn the first convolution from Keras' BGR to our RGB; leave other layers as they are."""
+    return [values[0][:, :, ::-1, :], *values[1:]] if name == "conv1" else values
