@@ -1,0 +1,44 @@
+"""Figures of a classifier, with their uncertainty."""
+
+import math
+
+import numpy as np
+
+
+def wilson_interval(correct, count, z=1.96):
+    """Return the 95% interval of a proportion (Wilson 1927), (low, high) in 0..1."""
+    if count == 0:
+        return 0.0, 1.0
+    p = correct / count
+    middle = (p + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def summary(probabilities, labels):
+    """Return the figures of one side.
+
+    Args:
+        probabilities: float array (N, classes).
+        labels: int array (N,), class numbers.
+
+    Returns:
+        dict of floats: loss (cross-entropy, nats), accuracy, top5, mean_per_class (mean over the
+        classes present of the class's accuracy) in 0..1, low and high (95% interval of the
+        accuracy), and n.
+    """
+    rows = np.arange(len(labels))
+    chosen = probabilities[rows, labels]
+    right = probabilities.argmax(axis=1) == labels
+    rank = (probabilities > chosen[:, None]).sum(axis=1)
+    per_class = [right[labels == c].mean() for c in np.unique(labels)]
+    low, high = wilson_interval(int(right.sum()), len(labels))
+    return {
+        "loss": float(-np.log(np.clip(chosen, 1e-7, 1)).mean()),
+        "accuracy": float(right.mean()),
+        "top5": float((rank < 5).mean()),
+        "mean_per_class": float(np.mean(per_class)),
+        "low": low,
+        "high": high,
+        "n": len(labels),
+    }

@@ -1,0 +1,35 @@
+"""What TensorBoard shows of a run: curves, learning rate, graph and a batch of inputs."""
+
+import keras
+
+PICTURES = 32
+
+
+class TensorBoard(keras.callbacks.TensorBoard):
+    """Keras' TensorBoard callback, with a batch of augmented training images as pictures.
+
+    Args:
+        folder: the run's own folder below the log folder.
+        batches: Batches of the training side.
+    """
+
+    def __init__(self, folder, batches):
+        super().__init__(log_dir=str(folder), write_graph=True, update_freq="epoch")
+        self.batches = batches
+
+    def on_train_begin(self, logs=None):
+        """Write the first batch's images, with their class names."""
+        super().on_train_begin(logs)
+        import tensorflow as tf
+
+        images, labels = self.batches[0]
+        classes = self.batches.arrays.classes
+        names = ", ".join(classes[i] for i in labels[:PICTURES].argmax(axis=1))
+        with self._train_writer.as_default():
+            tf.summary.image(
+                "augmented inputs",
+                images[:PICTURES],
+                step=0,
+                max_outputs=PICTURES,
+                description=names,
+            )
