@@ -1,0 +1,139 @@
+"""Name what photographs show, with the model that train.py saved."""
+
+import csv
+import glob
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from classifier import cli
+from classifier.cli import UserError
+from classifier.images import BadImage, decode, files_below
+
+BATCH = 64  # images a step
+
+
+def parse_args():
+    parser = cli.Parser(description=__doc__)
+    add = parser.add_argument
+    add(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="files, folders or globs; - reads one image from standard input",
+    )
+    add(
+        "--model",
+        type=Path,
+        default=Path("models/resnet50.h5"),
+        metavar="FILE",
+        help="a model of train.py",
+    )
+    add("--top", type=cli.integer(1), default=5, help="how many classes to print")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help='a line an image: {"file": ..., "predictions": [{"label": ..., '
+        '"probability": ...}, ...]}',
+    )
+    form.add_argument("--csv", action="store_true", help="file, rank, label, probability")
+    add("--strict", action="store_true", help="fail if any image cannot be read")
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    files = find(args.images)
+    from classifier import model_file
+
+    info = model_file.load_info(args.model)
+    model = None
+    write = write_json if args.json else csv_writer() if args.csv else write_text
+    failed = 0
+    for start in range(0, len(files), BATCH):
+        names, images = [], []
+        for name in files[start : start + BATCH]:
+            try:
+                images.append(decode(open_image(name), info.image_size))
+                names.append(name)
+            except BadImage as error:
+                failed += 1
+                message = f"{name}: {error}; give a JPEG, PNG, GIF, BMP, TIFF or WebP image"
+                if args.strict or len(files) == 1:
+                    raise UserError(message) from error
+                print(f"skipped: {message}", file=sys.stderr)
+        if images:
+            if model is None:  # Keras starts slowly: not before there is something to predict
+                cli.start_keras()
+                model, _ = model_file.load(args.model)
+            outputs = model.predict_on_batch(np.stack(images))
+            for name, probabilities in zip(names, np.asarray(outputs), strict=True):
+                best = np.argsort(-probabilities, kind="stable")[: args.top]
+                write(name, [(info.classes[i], float(probabilities[i])) for i in best])
+    sys.stdout.flush()
+    if failed == len(files):
+        raise UserError(f"none of the {failed} files is an image (listed above)")
+    if failed:
+        print(f"skipped {failed} of {len(files)} files, which are no images", file=sys.stderr)
+    return 0
+
+
+def find(patterns):
+    """Return the image files that paths, folders and globs name, in the order given.
+
+    Raises:
+        UserError: one of them names nothing.
+    """
+    files = []
+    for pattern in patterns:
+        path = Path(pattern)
+        if pattern == "-" or path.is_file():
+            found = [pattern]
+        elif path.is_dir():
+            found = [str(file) for file in files_below(path)]
+        else:
+            names = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute too
+            found = [name for name in names if Path(name).is_file()]
+        if not found:
+            raise UserError(f"{pattern}: no such image; give a file, a folder of images or a glob")
+        files += found
+    return files
+
+
+def open_image(name):
+    """Return what `decode` reads for a name: the path, or standard input's bytes for '-'."""
+    return io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name
+
+
+def write_text(name, predictions):
+    print(name)
+    for label, probability in predictions:
+        print(f"  {probability:7.2%}  {label}")
+
+
+def write_json(name, predictions):
+    rows = [{"label": label, "probability": probability} for label, probability in predictions]
+    print(json.dumps({"file": name, "predictions": rows}))
+
+
+def csv_writer():
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    started = False
+
+    def write_csv(name, predictions):
+        nonlocal started
+        if not started:
+            writer.writerow(("file", "rank", "label", "probability"))
+            started = True
+        for rank, (label, probability) in enumerate(predictions, 1):
+            writer.writerow((name, rank, label, f"{probability:.6f}"))
+
+    return write_csv
+
+
+if __name__ == "__main__":
+    cli.run(main)
