@@ -1,0 +1,42 @@
+# Two commands to know: `make demo` (the whole way on a small data set) and `make test`.
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo caltech test clean
+
+demo: .venv/ready
+	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
+	$(BIN)/python train.py --data datasets/digits.h5 --model models/digits.h5 \
+		--num-epochs 12 --restart --tensorboard-vis
+	$(BIN)/python predict.py --model models/digits.h5 \
+		"$$($(BIN)/python -m classifier.arrays datasets/digits.h5 --held-out)"
+	@echo "model:  models/digits.h5"
+	@echo "curves: $(BIN)/tensorboard --logdir=./logs"
+	@echo "next:   make caltech   (the same on the 8,677 photographs of Caltech-101)"
+
+# ARCHIVE=FILE takes an archive at hand instead of downloading it.
+caltech: .venv/ready
+	$(BIN)/python prepro.py $(if $(ARCHIVE),--archive "$(ARCHIVE)",--download)
+	$(BIN)/python train.py -lr 0.005 --num-epochs 50 --batch-size 32 --save-every 1 \
+		--tensorboard-vis --resume
+	$(BIN)/python predict.py images/test.jpg
+	@echo "model:  models/resnet50.h5"
+	@echo "curves: $(BIN)/tensorboard --logdir=./logs"
+	@echo "next:   $(BIN)/python predict.py FILE"
+
+test: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+.venv/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+.venv/ready-dev: requirements-dev.txt .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache
