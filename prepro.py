@@ -5,6 +5,7 @@ photographs -> decode -> group near-duplicates -> split -> augment train -> arra
 The photographs are read, never moved or changed.
 """
 
+import itertools
 import json
 import os
 import sys
@@ -90,7 +91,7 @@ def parse_args():
         f"(default: {MAX_BITS}, with --sample {SAMPLE_BITS}, with --audit as the "
         "arrays were made)",
     )
-    add("--seed", type=cli.integer(0), default=0, help="of splits and augmentation")
+    add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="of splits and augmentation")
     add("--workers", type=cli.integer(1, 512), default=os.cpu_count() or 1, help="processes")
     add("--strict", action="store_true", help="fail if any file cannot be used")
     add(
@@ -111,7 +112,9 @@ def parse_args():
         args.near_duplicate_bits = SAMPLE_BITS if args.sample else MAX_BITS
     if args.output is None:
         folder = Path(os.path.normpath(args.dataset_path))
-        args.output = folder.with_name(folder.name + ".h5")
+        if folder.name in ("", ".."):
+            folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
+        args.output = folder.parent / f"{folder.name or 'arrays'}.h5"
     return args
 
 
@@ -131,6 +134,8 @@ def main():
 
     protocol = protocols(args.val_per_class)[args.protocol]
     files = photographs(args.dataset_path)
+    if args.output.is_dir():
+        raise UserError(f"{args.output}: is a folder; --output needs a file")
     make_folder(args.output.parent)
 
     # Every photograph is decoded once, into a file aside: memory does not grow with their number.
@@ -187,6 +192,10 @@ def photographs(dataset_path):
             if category.name == archive.BACKGROUND:
                 print(f"note: {category} is no category: kept apart", file=sys.stderr)
                 continue
+            try:
+                category.name.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{str(category)!a}: its name is not UTF-8; rename it") from None
             found = files_below(category)
             if not found:
                 raise UserError(f"{category}: no images in this class; add some or remove it")
@@ -306,21 +315,17 @@ def augment_chunk(task):
     """Return the pixels of a task's rows, uint8 (n, size, size, 3)."""
     _, _, wanted, spool, size, seed = task
     photos = np.memmap(spool, np.uint8, "r").reshape(-1, size, size, 3)
-    X = np.empty((len(wanted), size, size, 3), np.uint8)
-    row = 0
-    while row < len(wanted):  # a photograph's copies stand together: they share its padding
-        photo, _, source = wanted[row]
-        end = row
-        while end < len(wanted) and wanted[end][0] == photo:
-            end += 1
-        if wanted[row][1] == 0:
-            X[row] = photos[photo]
-            row += 1
-        seeds = (generator("augment", seed, source, k) for _, k, _ in wanted[row:end])
-        for row, copy in enumerate(augmented(photos[photo], seeds), row):  # noqa: B020, PLW2901
-            X[row] = copy
-        row = end
-    return X
+    pixels = []
+    for photo, rows in itertools.groupby(wanted, key=lambda row: row[0]):
+        seeds = []  # of a photograph's copies, which stand together and share its padding
+        for _, copy, source in rows:
+            if copy == 0:
+                pixels.append(photos[photo])
+            else:
+                seeds.append(generator("augment", seed, source, copy))
+        if seeds:
+            pixels += augmented(photos[photo], seeds)
+    return np.stack(pixels)
 
 
 def multiples(group_of):
@@ -366,7 +371,7 @@ def report_shapes(plan, classes, args):
         print(f"Y_{side} shape: ({count}, {len(classes)})")
     if args.verbose:
         counts = {side: Counter(row.label for row in plan[side]) for side in SIDES}
-        width = max(map(len, classes))
+        width = max(5, *map(len, classes))
         print(f"{'class':{width}}  train    val   test")
         for number, name in enumerate(classes):
             print(f"{name:{width}} " + " ".join(f"{counts[side][number]:6}" for side in SIDES))

@@ -167,13 +167,12 @@ def starting_state(args, latest):
         if args.resume:
             print("no checkpoint yet: starting with the first epoch")
         return fresh
-    if args.restart:
+    state = None if args.restart else checkpoint.load_state(latest)
+    if args.restart or (state["finished"] and not args.resume):
+        latest.unlink()  # so that a later --resume cannot take the old run for this one
         return fresh
-    state = checkpoint.load_state(latest)
     done = epochs_done(state)
     if not args.resume:
-        if state["finished"]:
-            return fresh
         raise UserError(
             f"{latest}: an unfinished run ({done} of {state['arguments']['num_epochs']} epochs): "
             "--resume goes on with it, --restart discards it, --model FILE keeps both"
@@ -346,6 +345,8 @@ def describe(args, data, state):
     """Return the ModelInfo that goes into the model file."""
     from importlib.metadata import version
 
+    import keras
+
     from classifier.model_file import ModelInfo
 
     losses = state["history"].get("val_loss")
@@ -356,7 +357,9 @@ def describe(args, data, state):
         "best_epoch": losses.index(min(losses)) + 1 if losses else epochs_done(state),
         "minutes": round(state["minutes"], 2),
         "data_seed": data.seed,
-        "versions": {name: version(name) for name in ("keras", "numpy", "pillow", "h5py")},
+        "versions": {
+            name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
+        },
     }
     return ModelInfo(data.classes, data.image_size, data.protocol, training)
 

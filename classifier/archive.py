@@ -1,7 +1,9 @@
 """Caltech-101's archive: fetched with resume and checksum, unpacked whole or not at all."""
 
 import contextlib
+import gzip
 import hashlib
+import http.client
 import shutil
 import tarfile
 import urllib.error
@@ -59,8 +61,8 @@ def download(dataset_path, url=URL, checksum=ZIP_MD5):
             raise UserError(
                 f"{url}: {error}; fetch it another way and give --archive FILE"
             ) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        reason = " ".join(str(getattr(error, "reason", error)).split())
         raise UserError(
             f"{url}: {reason}; run the command again to go on, or fetch the file another way and "
             "give --archive FILE"
@@ -148,10 +150,12 @@ def _extract(archive, aside):
             stream = stack.enter_context(outer.open(names[0]))
         stream.seek(0)
         stream = _Digest(stream)
-        with tarfile.open(fileobj=stream, mode="r|gz") as tar:
-            _extract_members(archive, tar, aside)
-        while stream.read(1 << 20):  # to the end, so that the checksum covers the whole file
-            pass
+        # tarfile's own "r|gz" takes a stream that breaks off between members, and checks no CRC.
+        with gzip.GzipFile(fileobj=stream) as plain:
+            with tarfile.open(fileobj=plain, mode="r|") as tar:
+                _extract_members(archive, tar, aside)
+            while plain.read(1 << 20):
+                pass
         return stream.md5.hexdigest() == TAR_MD5
 
 
@@ -168,7 +172,7 @@ def _extract_members(archive, tar, aside):
         files, size = files + 1, size + member.size
         if files > MAX_FILES or size > MAX_BYTES:
             raise UserError(f"{archive}: unpacks to far more than Caltech-101; not unpacked")
-        if len(path.parts) < 2:
+        if len(path.parts) < 2 or path.parts[-2] == TAR_NAME.removesuffix(".tar.gz"):
             continue
         category, name = path.parts[-2:]
         target = aside / BACKGROUND if category == BACKGROUND else aside / "train" / category

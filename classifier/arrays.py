@@ -21,7 +21,7 @@ import numpy as np
 from classifier import cli
 from classifier.cli import UserError
 from classifier.duplicates import HASH_BYTES
-from classifier.files import dataset, open_hdf5, written_aside
+from classifier.files import dataset, open_hdf5, reserve, written_aside
 from classifier.splits import SIDES
 
 VERSION = 1
@@ -55,8 +55,12 @@ def create(path, plan, sources, hashes, classes, image_size, **attributes):
     encoded = [source.encode("utf-8", "surrogateescape") for source in sources]
     text = h5py.string_dtype("utf-8", max(map(len, encoded)))
     names = np.array(encoded, dtype=text)
-    # Above 64 KiB of class names, attributes need the storage of HDF5 1.8 or later.
-    with written_aside(path) as aside, h5py.File(aside, "w", libver=("v110", "v110")) as file:
+    rows = sum(map(len, plan.values()))
+    row = image_size**2 * 3 + len(classes) + text.itemsize + hashes[0].nbytes + 2
+    texts = sum(len(value) for value in attributes.values() if isinstance(value, str))
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        file.flush()
+        reserve(aside, rows * row + texts + 64 * len(classes) + 65_536)
         file.attrs["version"] = VERSION
         file.attrs["classes"] = np.array(classes, dtype=h5py.string_dtype())
         file.attrs["image_size"] = image_size
@@ -165,7 +169,7 @@ class Arrays:
 
     def sources(self, side):
         """Return the photographs' paths below the dataset path, a list of N str."""
-        return list(self.file[side]["source"].asstr()[:])
+        return list(self.file[side]["source"].asstr(errors="surrogateescape")[:])
 
     def copies(self, side):
         """Return the copy numbers, uint16 (N,): 0 for a photograph itself."""

@@ -10,7 +10,7 @@ from classifier.duplicates import near_pairs, perceptual_hash
 from classifier.splits import SIDES
 
 # Hashes of one photograph at two sizes differ by a few bits, those of two photographs by about 128.
-SAME_PICTURE_BITS = 64
+SAME_PICTURE_BITS = 96
 
 
 def overlaps(arrays, max_bits, block=1024):

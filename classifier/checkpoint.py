@@ -5,14 +5,18 @@ import json
 import h5py
 
 from classifier.cli import UserError
-from classifier.files import dataset, open_hdf5, written_aside
+from classifier.files import dataset, open_hdf5, reserve, written_aside
 
 
 def save(path, model, state):
     """Write the model's and optimizer's variables (random seeds included) and `state` (JSON)."""
+    groups = _variables(model)
+    size = sum(variable.numpy().nbytes for group in groups.values() for variable in group)
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        file.flush()
+        reserve(aside, size + 1_000_000)
         file.attrs["state"] = json.dumps(state)
-        for kind, variables in _variables(model).items():
+        for kind, variables in groups.items():
             for number, variable in enumerate(variables):
                 file[f"{kind}/{number}"] = variable.numpy()
 

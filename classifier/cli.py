@@ -1,7 +1,9 @@
 """Command lines that fail in one line: the flag or file at fault and the way out."""
 
 import argparse
+import errno
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -102,6 +104,7 @@ def run(main):
     name = Path(sys.argv[0]).name
     try:
         interrupt_on_sigterm()
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names can be of any bytes
         sys.exit(main())
     except UserError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
@@ -113,10 +116,13 @@ def run(main):
         if error.errno is None and "errno =" not in str(error):
             raise  # not the system's word: a mistake of ours, to be seen whole
         place = f"{error.filename}: " if error.filename else ""
-        reason = error.strerror or str(error).splitlines()[0]
+        within = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in many lines
+        number = int(within[1]) if within else error.errno
+        reason = os.strerror(number) if within else error.strerror or str(error).splitlines()[0]
+        full = number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+        way_out = "free some disk space" if full else "choose a place you may read and write"
         print(
-            f"{name}: error: {place}{reason}; free the disk or choose another place, "
-            "nothing was left half written",
+            f"{name}: error: {place}{reason}; {way_out}; nothing was left half written",
             file=sys.stderr,
         )
         sys.exit(2)

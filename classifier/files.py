@@ -27,6 +27,16 @@ def written_aside(path):
         aside.unlink(missing_ok=True)
 
 
+def reserve(path, size):
+    """Take `size` bytes of disk for the file at `path` now, where the system can.
+
+    HDF5 ends the process where it meets a full disk while it closes a file; here it is an OSError.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with Path(path).open("ab") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def make_folder(folder):
     """Create `folder` (a Path) with its parents, now rather than after hours of work.
 

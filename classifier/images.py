@@ -51,13 +51,16 @@ def read_rgb(file):
     Raises:
         BadImage: not an image, truncated, empty, or over MAX_PIXELS.
     """
+    if isinstance(file, (str, os.PathLike)) and Path(file).exists() and not Path(file).is_file():
+        raise BadImage("not a file")  # a pipe would be waited for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadImage(f"{image.width}x{image.height} pixels, over {MAX_PIXELS:,}")
-                return _to_rgb(ImageOps.exif_transpose(image))
+                image.load()
+                return _to_rgb(_upright(image))
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
@@ -70,6 +73,14 @@ def read_rgb(file):
         raise BadImage(
             str(error).splitlines()[0] if str(error) else type(error).__name__
         ) from error
+
+
+def _upright(image):
+    try:
+        image.getexif()
+    except Exception:  # damaged metadata, of as many kinds; the pixels are there
+        return image
+    return ImageOps.exif_transpose(image)
 
 
 def _to_rgb(image):
@@ -94,6 +105,13 @@ def files_below(folder):
     """Return the files below `folder` (a Path), sorted; names that start with '.' do not count."""
     found = []
     for root, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not _circle(Path(root, name))
+        ]
         found += [Path(root, name) for name in names if not name.startswith(".")]
     return sorted(found)
+
+
+def _circle(folder):
+    """Return whether a folder is a link to one that it lies in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())

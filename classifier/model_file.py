@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from classifier.cli import UserError
-from classifier.files import dataset, member, open_hdf5, written_aside
+from classifier.files import dataset, member, open_hdf5, reserve, written_aside
 
 VERSION = 1
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
@@ -66,6 +66,7 @@ def save(path, model, info):
     absl.setLevel(logging.ERROR)
     try:
         with written_aside(path) as aside:
+            reserve(aside, 4 * plain.count_params() + 1_500_000)
             plain.save(aside, include_optimizer=False)
             with h5py.File(aside, "r+") as file:
                 file.attrs["version"] = VERSION

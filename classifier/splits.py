@@ -96,7 +96,6 @@ def split(labels, groups, protocol, seed):
                 f"{protocol.least}: add images or remove the class"
             )
         generator("split", seed, label).shuffle(pending)
-        pending.sort(key=lambda item: item[0] not in side_of)  # bound by an earlier class: first
         room = {
             side: count if quota is None else quota(count)
             for side, quota in protocol.quotas.items()
@@ -123,8 +122,8 @@ def split(labels, groups, protocol, seed):
         ):
             raise UserError(
                 f"class {label!r}: its {count} images are near-duplicates of so few photographs "
-                "that no split keeps them apart: add other images, remove the class, or lower "
-                "--near-duplicate-bits"
+                "that this split cannot keep them apart: add other images, remove the class, "
+                "lower --near-duplicate-bits or try another --seed"
             )
     return sides
 

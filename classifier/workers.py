@@ -2,17 +2,21 @@
 
 import collections
 import concurrent.futures
+import concurrent.futures.process
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import threading
 
+from classifier.cli import UserError
+
 
 def ordered_map(function, items, workers):
     """Yield `function(item)` for each item, in the items' order, from `workers` processes.
 
-    At most four results a worker wait to be taken, so memory does not grow with the items.
+    At most four results a worker wait to be taken, so memory does not grow with the items. Raises
+    UserError if a worker is killed.
     """
     if workers == 1:
         yield from map(function, items)
@@ -26,6 +30,10 @@ def ordered_map(function, items, workers):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
+        except concurrent.futures.process.BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, for want of memory perhaps: lower --workers"
+            ) from error
         finally:
             for future in waiting:
                 future.cancel()

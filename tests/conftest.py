@@ -1,0 +1,55 @@
+"""Shared by the tests: the real command lines, and a tiny data set to run them on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+# Imports of keras in the tests themselves stay quiet, as those of the scripts do.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(ROOT))
+
+
+def command(script, *args):
+    """Return the command that runs a script of the repository, from any folder."""
+    return [sys.executable, str(ROOT / script), *map(str, args)]
+
+
+def run(script, *args, cwd, **options):
+    """Run a script to its end; return subprocess.CompletedProcess with text output."""
+    return subprocess.run(
+        command(script, *args), cwd=cwd, capture_output=True, text=True, timeout=300, **options
+    )
+
+
+def assert_one_line_error(result, *parts):
+    """Assert that a script failed as it should: status 2, one line on stderr with these parts."""
+    assert result.returncode == 2, result
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    for part in parts:
+        assert str(part) in lines[0]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder with datasets/tiny: 3 classes of 12 photographs, easily told apart."""
+    folder = tmp_path_factory.mktemp("tiny")
+    random = np.random.default_rng(0)
+    for label, colour in {
+        "red": (200, 30, 30),
+        "green": (30, 200, 30),
+        "blue": (30, 30, 200),
+    }.items():
+        target = folder / "datasets/tiny/train" / label
+        target.mkdir(parents=True)
+        for number in range(12):
+            pixels = random.normal(0, 40, (8, 8, 3)) + colour
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.resize((48, 40)).save(target / f"image_{number:04}.jpg")
+    return folder

@@ -1,0 +1,136 @@
+"""Augmentation: the original's ranges, nearest fill, and numbers that depend on names alone."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from classifier.augment import ROTATION, SHEAR, SHIFT, ZOOM, augmented, random_affine
+from classifier.seeds import generator
+
+
+def picture(size, low=0, high=256):
+    return np.random.default_rng(size).integers(low, high, (size, size, 3), np.uint8)
+
+
+class Chosen:
+    """Stands in for a numpy Generator: fixed places in each range, 0 low, 0.5 middle, 1 high."""
+
+    def __init__(self, angle=0.5, shift=(0.5, 0.5), shear=0.5, zoom=(0.5, 0.5), flip=False):
+        self.places = iter([angle, np.array(shift), shear, np.array(zoom)])
+        self.flip = flip
+
+    def uniform(self, low, high, _size=None):
+        return low + (high - low) * next(self.places)
+
+    def random(self):
+        return 0.0 if self.flip else 0.999
+
+
+@pytest.mark.parametrize("size", [32, 64, 97])
+def test_shape_dtype_and_numbers_by_key(size):
+    image = picture(size)
+    before = image.copy()
+    keys = [("augment", 0, "train/ant/1.jpg", k) for k in range(1, 6)]
+    first = list(augmented(image, map(generator, *zip(*keys, strict=True))))
+    assert [(copy.shape, copy.dtype) for copy in first] == [((size, size, 3), np.uint8)] * 5
+    alone = [next(augmented(image, [generator(*key)])) for key in reversed(keys)]
+    np.testing.assert_array_equal(first, alone[::-1])
+    assert len({copy.tobytes() for copy in first}) == 5
+    np.testing.assert_array_equal(image, before)
+
+
+def test_the_middle_of_every_range_is_the_picture_itself():
+    image = picture(32)
+    np.testing.assert_array_equal(*augmented(image, [Chosen()]), image)
+    np.testing.assert_array_equal(*augmented(image, [Chosen(flip=True)]), image[:, ::-1])
+
+
+def test_a_shift_repeats_the_edge():
+    image = picture(40)
+    right_and_up = next(augmented(image, [Chosen(shift=(1, 0))]))  # by 8 pixels
+    expected = np.pad(image, ((8, 0), (0, 8), (0, 0)), mode="edge")[:40, 8:]
+    np.testing.assert_array_equal(right_and_up, expected)
+
+
+def test_zoom_and_rotation_are_about_the_middle():
+    size = 64
+    image = np.zeros((size, size, 3), np.uint8)
+    image[28:36, 28:36] = 200
+    for change in ({"zoom": (0, 0)}, {"zoom": (1, 1)}, {"angle": 0}, {"angle": 1}, {"shear": 1}):
+        (seen,) = augmented(image, [Chosen(**change)])
+        weight = seen[:, :, 0].astype(float)
+        rows, columns = np.mgrid[:size, :size] + 0.5
+        for place in (rows, columns):
+            assert (place * weight).sum() / weight.sum() == pytest.approx(size / 2, abs=0.1)
+    area = [
+        int((next(augmented(image, [Chosen(zoom=zoom)])) > 100).sum())
+        for zoom in ((0, 0), (0.5, 0.5), (1, 1))
+    ]
+    assert area[0] > area[1] > area[2]
+
+
+def parts(matrix, size):
+    """Take a transform apart: angle, shift (of the size), shear, zoom x and y, flip."""
+    linear = matrix[:, :2]
+    flip = np.linalg.det(linear) < 0
+    along_x = linear[:, 0] * (-1 if flip else 1)
+    angle = math.atan2(along_x[1], along_x[0])
+    cos, sin = math.cos(angle), math.sin(angle)
+    upright = np.array([[cos, sin], [-sin, cos]])
+    shift = upright @ (matrix @ (size / 2, size / 2, 1) - size / 2) / size
+    slanted = upright @ linear[:, 1]
+    shear = math.atan2(-slanted[0], slanted[1])
+    zoom = np.hypot(*along_x), np.hypot(*slanted)
+    return math.degrees(angle), *shift, math.degrees(shear), *zoom, flip
+
+
+def test_ranges_are_kept_and_used():
+    size = 48
+    drawn = np.array(
+        [parts(random_affine(size, generator("test", k)), size) for k in range(400)], float
+    )
+    ranges = [
+        (-ROTATION, ROTATION),
+        *[(-SHIFT, SHIFT)] * 2,
+        (-SHEAR, SHEAR),
+        *[(1 - ZOOM, 1 + ZOOM)] * 2,
+    ]
+    for values, (low, high) in zip(drawn.T, ranges, strict=False):
+        span = high - low
+        assert low - 1e-9 <= values.min() < low + 0.05 * span
+        assert high - 0.05 * span < values.max() <= high + 1e-9
+        assert abs(values.mean() - (low + high) / 2) < 0.08 * span
+    flips = drawn[:, -1]
+    assert 160 <= flips.sum() <= 240
+    # Independent of one another.
+    assert np.abs(np.corrcoef(drawn.T) - np.eye(7)).max() < 0.2
+
+
+@pytest.mark.parametrize("size", [32, 65])
+def test_a_plain_picture_stays_plain_in_every_corner_of_the_ranges(size):
+    image = np.full((size, size, 3), (255, 7, 130), np.uint8)
+    corners = itertools.product((0, 1), itertools.product((0, 1), (0, 1)), (0, 1), (0, 1))
+    chosen = [
+        Chosen(angle, shift, shear, (zoom, zoom), flip)
+        for angle, shift, shear, zoom in corners
+        for flip in (False, True)
+    ]
+    for copy in augmented(image, chosen):
+        np.testing.assert_array_equal(copy, image)
+
+
+def test_no_colour_comes_from_outside_the_picture():
+    image = np.full((32, 32, 3), 120, np.uint8)
+    image[0], image[-1], image[:, 0], image[:, -1] = (
+        (90, 150, 110), (150, 90, 110), (100, 100, 180), (180, 140, 60),
+    )  # fmt: skip
+    low, high = image.min(axis=(0, 1)), image.max(axis=(0, 1))
+    seen = set()
+    for copy in augmented(image, (generator("test", k) for k in range(100))):
+        assert (copy >= low).all()
+        assert (copy <= high).all()
+        seen |= set(map(tuple, copy.reshape(-1, 3)))
+    for edge in (image[0, 5], image[-1, 5], image[5, 0], image[5, -1]):
+        assert tuple(edge) in seen

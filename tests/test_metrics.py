@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
+
+from classifier.metrics import summary, wilson_interval
+
+
+def test_figures_equal_scikit_learns():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 9, 400)
+    outputs = random.random((400, 9)) + np.eye(9)[labels] * 0.5
+    outputs /= outputs.sum(axis=1, keepdims=True)
+    figures = summary(outputs, labels)
+    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, outputs.argmax(axis=1)))
+    assert figures["mean_per_class"] == pytest.approx(
+        balanced_accuracy_score(labels, outputs.argmax(axis=1))
+    )
+    assert figures["top5"] == pytest.approx(top_k_accuracy_score(labels, outputs, k=5))
+    assert figures["loss"] == pytest.approx(log_loss(labels, outputs))
+    assert figures["low"] < figures["accuracy"] < figures["high"]
+    assert figures["n"] == 400
+
+
+def test_interval_is_wilsons():
+    # Newcombe 1998, table I: 81 of 263, method 3
+    assert wilson_interval(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson_interval(0, 20)[0] == 0
+    assert wilson_interval(20, 20)[1] == pytest.approx(1)
+    assert wilson_interval(0, 0) == (0, 1)

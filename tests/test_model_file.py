@@ -1,0 +1,171 @@
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from classifier import checkpoint, model_file, weights
+from classifier.cli import UserError
+from resnet50 import resnet50
+
+CLASSES = ["cat", "d\u00f6g", "o'wl"]
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network():
+    keras.utils.set_random_seed(1)
+    return resnet50((32, 32, 3), 3, dropout=0.5)
+
+
+@pytest.fixture(scope="module")
+def saved(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.h5"
+    info = model_file.ModelInfo(CLASSES, 32, "clean", {"history": {"loss": [1.5, 0.5]}})
+    model_file.save(path, network, info)
+    return path
+
+
+def test_what_is_saved_is_loaded(network, saved):
+    loaded, info = model_file.load(saved)
+    assert info == model_file.ModelInfo(CLASSES, 32, "clean", {"history": {"loss": [1.5, 0.5]}})
+    np.testing.assert_array_equal(loaded.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
+    assert [file.name for file in saved.parent.iterdir()] == ["model.h5"]
+
+
+def test_keras_reads_it_too(network, saved):
+    theirs = keras.models.load_model(saved, compile=False)
+    np.testing.assert_allclose(
+        theirs.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES), atol=1e-6
+    )
+
+
+def test_configuration_in_the_file_is_never_used(saved, tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_bytes(saved.read_bytes())
+    with h5py.File(path, "r+") as file:
+        file.attrs["model_config"] = "import os; this is no configuration"
+    model_file.load(path)
+
+
+def damage(path, how):
+    with h5py.File(path, "r+") as file:
+        conv1 = file["model_weights/conv1"]
+        name = conv1.attrs["weight_names"][0]
+        if how == "no classes":
+            del file.attrs["classes"]
+        elif how == "classes":
+            file.attrs["classes"] = ["one"]
+        elif how == "version":
+            file.attrs["version"] = 99
+        elif how == "layer":
+            del file["model_weights/res3a_branch2a"]
+        elif how == "nan":
+            conv1[name][0, 0, 0, 0] = np.nan
+        elif how == "shape":
+            del conv1[name]
+            conv1[name] = np.zeros((7, 7, 1, 64), np.float32)
+        elif how == "text":
+            del conv1[name]
+            conv1.create_dataset(name, (7, 7, 3, 64), h5py.string_dtype())
+        elif how == "link":
+            del conv1[name]
+            conv1[name] = h5py.ExternalLink("other.h5", "/x")
+        elif how == "layer link":
+            del file["model_weights/conv1"]
+            file["model_weights/conv1"] = h5py.SoftLink("/model_weights/bn_conv1")
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["no classes", "classes", "version", "layer", "nan", "shape", "text", "link", "layer link"],
+)
+def test_a_file_that_is_no_sound_model_is_refused_in_one_line(saved, tmp_path, how):
+    path = tmp_path / "model.h5"
+    path.write_bytes(saved.read_bytes())
+    damage(path, how)
+    with pytest.raises(UserError) as caught:
+        model_file.load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_file_and_no_hdf5_file_are_refused(tmp_path):
+    (tmp_path / "text.h5").write_text("hello")
+    for name in ("none.h5", "text.h5"):
+        with pytest.raises(UserError, match=name):
+            model_file.load(tmp_path / name)
+
+
+def test_init_takes_our_own_model_with_its_head(network, saved):
+    fresh = resnet50((32, 32, 3), 3, dropout=0)
+    assert weights.load_file(fresh, saved, CLASSES) == 107
+    np.testing.assert_array_equal(fresh.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
+    assert weights.load_file(fresh, saved, ["x", "y", "z"]) == 106
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path, whole):
+    theirs = keras.applications.ResNet50(
+        weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
+    )
+    path = tmp_path / "keras.h5"
+    if whole:
+        theirs.save(path)
+    else:  # the layout of the official file: groups by layer, with their weights' names
+        with h5py.File(path, "w") as file:
+            for layer in theirs.layers:
+                group = file.create_group(layer.name)
+                names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
+                group.attrs["weight_names"] = np.array(names, "S")
+                for name, value in zip(names, layer.get_weights(), strict=True):
+                    group[name] = value
+    ours = resnet50((32, 32, 3), 5, dropout=0)
+    assert weights.load_file(ours, path, list("abcde")) == 106
+    features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
+    scaled = keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32))
+    np.testing.assert_allclose(
+        features.predict_on_batch(IMAGES), theirs.predict_on_batch(scaled), atol=1e-4
+    )
+
+
+def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    other.save(tmp_path / "other.h5")
+    with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
+        weights.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
+
+
+def compiled():
+    model = resnet50((32, 32, 3), 3, dropout=0.5)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "categorical_crossentropy")
+    return model
+
+
+def test_a_checkpoint_holds_every_variable_and_the_state(tmp_path):
+    path = tmp_path / "latest.h5"
+    first, second = compiled(), compiled()
+    first.optimizer.build(first.trainable_variables)
+    for variable in first.optimizer.variables:
+        if variable.dtype == "float32":
+            variable.assign(np.random.default_rng(0).random(variable.shape))
+    state = {"history": {"loss": [1.0]}, "finished": False}
+    checkpoint.save(path, first, state)
+    assert checkpoint.load_state(path) == state
+    checkpoint.restore(path, second)
+    for one, other in (
+        (first.variables, second.variables),
+        (first.optimizer.variables, second.optimizer.variables),
+    ):
+        for a, b in zip(one, other, strict=True):
+            np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    path = tmp_path / "latest.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["state"] = json.dumps({})
+        file["model/0"] = np.zeros(3)
+    with pytest.raises(UserError, match="--restart"):
+        checkpoint.restore(path, compiled())

@@ -1,0 +1,602 @@
+"""prepro.py through its real command line, on small folders of photographs."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT, assert_one_line_error, command, run
+from PIL import Image, ImageOps
+
+import prepro
+from classifier.arrays import Arrays
+from classifier.audit import overlaps
+from classifier.augment import augmented
+from classifier.cli import UserError
+from classifier.duplicates import perceptual_hash
+from classifier.images import decode
+from classifier.seeds import generator
+
+CLASSES = ("ant", "bee", "cat")
+SIDES = ("train", "val", "test")
+NEAR = ["train/ant/image_0003.jpg", "train/ant/image_0900.jpg"]
+MIRRORED = ["train/bee/image_0007.jpg", "train/cat/image_0901.jpg"]
+FAST = ("--image-size", 32, "--target-per-class", 0, "--workers", 1)
+
+
+def write_photographs(folder, counts, seed=0):
+    """Write `counts` {class: number} of distinct random patterns below `folder`/train."""
+    random = np.random.default_rng(seed)
+    for label, count in counts.items():
+        target = folder / "train" / label
+        target.mkdir(parents=True)
+        for number in range(count):
+            cells = random.integers(30, 200, (8, 8, 3), np.uint8)
+            Image.fromarray(cells).resize((72, 60)).save(target / f"image_{number:04}.jpg")
+    return folder
+
+
+def contents(folder):
+    """Return {path: (checksum, time of change)} of everything below a folder."""
+    return {
+        str(path.relative_to(folder)): (
+            hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
+            path.stat().st_mtime_ns if path.is_file() else None,
+        )
+        for path in folder.rglob("*")
+    }
+
+
+def checksum(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def lines_of(sides, size=64, classes=3):
+    """Return the lines that announce the arrays, from the numbers of examples."""
+    for count, (side, name) in zip(
+        sides, (("train", "training"), ("val", "validation"), ("test", "test")), strict=True
+    ):
+        yield f"number of {name} examples: {count}"
+        yield f"X_{side} shape: ({count}, {size}, {size}, 3)"
+        yield f"Y_{side} shape: ({count}, {classes})"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with datasets/set: 3 classes of 45 photographs and two planted near-duplicates."""
+    folder = tmp_path_factory.mktemp("prepro")
+    photos = write_photographs(folder / "datasets/set", dict.fromkeys(CLASSES, 45))
+    with Image.open(photos / NEAR[0]) as image:
+        brighter = image.point(lambda value: min(255, value + 12))
+        brighter.resize((100, 80)).save(photos / NEAR[1], quality=60)
+    with Image.open(photos / MIRRORED[0]) as image:
+        ImageOps.mirror(image).save(photos / MIRRORED[1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def before(folder):
+    """What stood in the folder of photographs before prepro.py ran."""
+    return contents(folder / "datasets/set")
+
+
+@pytest.fixture(scope="module")
+def made(folder, before):
+    """The result of prepro.py with two processes; the arrays are datasets/set.h5."""
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--target-per-class", 60,
+                 "--workers", 2, "--verbose", cwd=folder)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def original(folder, made):
+    """The result of prepro.py with the protocol that leaks; the arrays are original.h5."""
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--output", "original.h5", *FAST,
+                 "--protocol", "original", "--target-per-class", 60, cwd=folder)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+@pytest.fixture(scope="module")
+def arrays(folder, made):
+    with Arrays(folder / "datasets/set.h5") as finished:
+        yield finished
+
+
+def test_the_originals_lines_are_printed(made):
+    lines = made.stdout.splitlines()
+    first = lines.index("number of training examples: 180")
+    assert lines[first : first + 9] == list(lines_of((180, 27, 27)))
+    assert "near-duplicates: 2 pairs in 2 groups (1 across classes), kept on one side" in lines
+    assert f"  {NEAR[0]} = {NEAR[1]}" in lines
+    assert f"  {MIRRORED[0]} = {MIRRORED[1]}" in lines
+    table = [line.split() for line in lines]
+    for label in CLASSES:
+        assert [label, "60", "9", "9"] in table
+    assert lines[-1].endswith("train.py --data datasets/set.h5")
+    assert made.stderr == ""
+
+
+def test_layout_and_attributes(folder, made):
+    with h5py.File(folder / "datasets/set.h5") as file:
+        attributes = dict(file.attrs)
+        assert list(attributes.pop("classes")) == list(CLASSES)
+        near = json.loads(attributes.pop("near_duplicates"))
+        assert sorted(near) == [NEAR, MIRRORED]
+        assert attributes == {
+            "version": 1, "image_size": 64, "protocol": "clean", "seed": 0,
+            "target_per_class": 60, "near_duplicate_bits": 20, "left_out": "[]",
+        }  # fmt: skip
+        assert set(file) == set(SIDES)
+        for side, count in zip(SIDES, (180, 27, 27), strict=True):
+            found = {name: (part.shape, part.dtype) for name, part in file[side].items()}
+            assert found.pop("source")[0] == (count,)
+            assert h5py.check_string_dtype(file[side]["source"].dtype).encoding == "utf-8"
+            assert found == {
+                "X": ((count, 64, 64, 3), np.uint8),
+                "Y": ((count, 3), np.uint8),
+                "copy": ((count,), np.uint16),
+                "hash": ((count, 2, 32), np.uint8),
+            }
+
+
+def test_every_row_is_what_it_says(folder, arrays):
+    for side in SIDES:
+        X, Y = arrays.read(side, slice(None))
+        sources, copies = arrays.sources(side), arrays.copies(side)
+        assert (Y.sum(axis=1) == 1).all()
+        assert [f"train/{CLASSES[i]}" for i in arrays.labels(side)] == [
+            source.rpartition("/")[0] for source in sources
+        ]
+        assert len(set(zip(sources, copies.tolist(), strict=True))) == len(sources)
+        for row in range(0, len(sources), 3):
+            photo = decode(folder / "datasets/set" / sources[row], 64)
+            np.testing.assert_array_equal(arrays.hashes(side)[row], perceptual_hash(photo))
+            if copies[row]:
+                key = ("augment", 0, sources[row], int(copies[row]))
+                (photo,) = augmented(photo, [generator(*key)])
+            np.testing.assert_array_equal(X[row], photo)
+
+
+def test_copies_are_made_of_train_alone_and_spread_evenly(arrays):
+    assert not arrays.copies("val").any()
+    assert not arrays.copies("test").any()
+    sources = arrays.sources("train")
+    for label in CLASSES:
+        rows = [source for source in sources if f"/{label}/" in source]
+        assert len(rows) == 60
+        photos = sorted(set(rows))
+        assert {rows.count(photo) for photo in photos} == {2, 3}
+        drawn = [photo for photo in photos if rows.count(photo) == 3]
+        assert drawn != photos[: len(drawn)]
+    copies = arrays.copies("train")
+    assert {s for s, k in zip(sources, copies, strict=True) if k == 0} == set(sources)
+
+
+def test_sources_and_groups_stand_on_one_side(arrays):
+    side_of = {}
+    for side in SIDES:
+        for source in arrays.sources(side):
+            assert side_of.setdefault(source, side) == side
+    assert len(side_of) == 3 * 45 + 2
+    for one, other in (NEAR, MIRRORED):
+        assert side_of[one] == side_of[other]
+
+
+def test_rows_are_read_in_the_order_asked_for(arrays):
+    X, Y = arrays.read("train", slice(None))
+    rows = np.array([70, 3, 179, 0])
+    for got, expected in zip(arrays.read("train", rows), (X[rows], Y[rows]), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_the_arrays_describe_themselves_to_people(folder, made):
+    show = [sys.executable, "-m", "classifier.arrays", "datasets/set.h5"]
+    options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
+    text = subprocess.check_output(show, **options)
+    assert "train 180, val 27, test 27" in text
+    assert "ant, bee, cat" in text
+    photo = subprocess.check_output([*show, "--held-out"], **options).strip()
+    with Arrays(folder / "datasets/set.h5") as finished:
+        assert photo == f"datasets/set/{finished.sources('test')[0]}"
+
+
+def test_photographs_are_never_touched(folder, before, made, original):
+    assert contents(folder / "datasets/set") == before
+    assert {path.name for path in (folder / "datasets").iterdir()} == {"set", "set.h5"}
+
+
+def test_the_number_of_processes_changes_no_bit(folder, made):
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--target-per-class", 60,
+                 "--workers", 1, "--output", "one.h5", cwd=folder)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert checksum(folder / "one.h5") == checksum(folder / "datasets/set.h5")
+
+
+def test_the_order_in_which_files_were_made_changes_no_bit(folder, made, tmp_path):
+    photos = [name for name in contents(folder / "datasets/set") if name.endswith(".jpg")]
+    for name in np.random.default_rng(0).permutation(sorted(photos)):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / "datasets/set" / name, tmp_path / "set" / name)
+    result = run("prepro.py", "--dataset-path", "set", "--target-per-class", 60,
+                 "--workers", 2, cwd=tmp_path)  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert checksum(tmp_path / "set.h5") == checksum(folder / "datasets/set.h5")
+
+
+def test_another_seed_gives_other_sides(folder, arrays):
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--output", "seed.h5", *FAST,
+                 "--seed", 1, cwd=folder)  # fmt: skip
+    assert list(lines_of((83, 27, 27), size=32)) == result.stdout.splitlines()[-10:-1]
+    with Arrays(folder / "seed.h5") as other:
+        assert other.seed == 1
+        assert not other.copies("train").any()  # --target-per-class 0
+        assert set(other.sources("test")) != set(arrays.sources("test"))
+
+
+@pytest.mark.parametrize(("val", "sides"), [(5, (75, 15, 47)), (0, (90, 0, 47))])
+def test_the_paper_protocol(val, sides, folder):
+    output = f"paper{val}.h5"
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--protocol", "paper", *FAST,
+                 "--val-per-class", val, "--output", output, cwd=folder)  # fmt: skip
+    assert list(lines_of(sides, size=32)) == result.stdout.splitlines()[-10:-1]
+    assert result.stderr == ""
+    with Arrays(folder / output) as finished:
+        assert overlaps(finished, 20) == []
+
+
+def test_the_original_protocol_draws_20_of_each_class_and_warns(folder, original):
+    assert list(lines_of((60, 60, 60), size=32)) == original.stdout.splitlines()[-11:-2]
+    assert "warning: protocol 'original' leaks" in original.stdout
+    with Arrays(folder / "original.h5") as leaky:
+        assert leaky.copies("test").any()
+
+
+def audit(path):
+    return run("prepro.py", "--audit", "--output", path.name, cwd=path.parent)
+
+
+def test_audit_passes_what_is_clean(folder, made):
+    result = run("prepro.py", "--audit", "--dataset-path", "datasets/set", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "protocol clean, train 180, val 27, test 27" in result.stdout
+    assert "no photograph, copy or near-duplicate stands on two sides" in result.stdout
+    assert result.stderr == ""
+
+
+def test_audit_names_what_leaks(folder, original):
+    result = run("prepro.py", "--audit", "--output", "original.h5", cwd=folder)
+    assert result.returncode == 1
+    with Arrays(folder / "original.h5") as leaky:
+        found = overlaps(leaky, leaky.near_duplicate_bits)
+        both = set(leaky.sources("train")) & set(leaky.sources("test"))
+    assert both
+    for source in both:
+        assert ("test", source, "train", source, "same photograph") in found
+    assert result.stdout.splitlines()[1:] == [
+        *(f"overlap: {side} {a} = {other} {b} ({why})" for side, a, other, b, why in found[:20]),
+        f"... and {len(found) - 20} more (--verbose lists them)",
+    ]
+    assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the sides\n"
+
+
+def copy_row(path, parts):
+    """Copy parts of a row of train over a row of test; return the sources of both afterwards."""
+    with h5py.File(path, "r+") as file:
+        for part in parts:
+            file["test"][part][4] = file["train"][part][50]
+        return file["train"]["source"].asstr()[50], file["test"]["source"].asstr()[4]
+
+
+def test_audit_names_a_train_row_that_was_copied_into_test(folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    train, test = copy_row(path, ("X", "source"))
+    result = audit(path)
+    assert result.returncode == 1
+    assert f"overlap: test {test} = train {train} (" in result.stdout
+
+
+@pytest.mark.parametrize("part", ["X", "source", "hash"])
+def test_each_part_of_a_copied_row_is_enough(part, folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    train, test = copy_row(path, [part])
+    with Arrays(path) as changed:
+        found = overlaps(changed, changed.near_duplicate_bits)
+    assert ("test", test, "train", train) in [overlap[:4] for overlap in found]
+
+
+def test_hashes_that_are_not_those_of_the_pixels_are_found(folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    with h5py.File(path, "r+") as file:
+        file["val"]["X"][2] = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        source = file["val"]["source"].asstr()[2]
+    with Arrays(path) as changed:
+        (found,) = overlaps(changed, changed.near_duplicate_bits)
+    assert found == ("val", source, "val", source, "its hash is not that of its pixels")
+
+
+def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path):
+    path = tmp_path / "loose.h5"
+    result = run("prepro.py", "--dataset-path", "datasets/set", "--near-duplicate-bits", 0, *FAST,
+                 "--output", path, cwd=folder)  # fmt: skip
+    assert "near-duplicates: 1 pairs in 1 groups" in result.stdout  # the mirrored copy
+    with Arrays(path) as finished:
+        assert overlaps(finished, finished.near_duplicate_bits) == []
+        ((_, one, _, other, why),) = overlaps(finished, 20)
+    assert sorted((one, other)) == NEAR
+    assert why.startswith("near-duplicates, ")
+
+
+def test_faint_photographs_are_no_overlap(tmp_path):
+    """Fine, faint patterns hash to other bits at another size: that alone is no overlap."""
+    random = np.random.default_rng(0)
+    for label in ("fog", "snow"):
+        (tmp_path / "faint/train" / label).mkdir(parents=True)
+        for number in range(15):
+            cells = random.normal(128, 2, (64, 64, 3)).round().astype(np.uint8)
+            image = Image.fromarray(cells).resize((200, 200))
+            image.save(tmp_path / f"faint/train/{label}/{number}.png", compress_level=1)
+    result = run("prepro.py", "--dataset-path", "faint", *FAST, cwd=tmp_path)
+    assert "near-duplicates: 0 pairs" in result.stdout
+    with Arrays(tmp_path / "faint.h5") as finished:
+        assert overlaps(finished, finished.near_duplicate_bits) == []
+
+
+def spoil(path, how):
+    """Damage an arrays file in one of several ways."""
+    if how == "cut off":
+        path.write_bytes(path.read_bytes()[:5000])
+    elif how == "text":
+        path.write_text("no arrays")
+    elif how == "missing":
+        path.unlink()
+    else:
+        with h5py.File(path, "r+") as file:
+            if how == "no attribute":
+                del file.attrs["classes"]
+            elif how == "no part":
+                del file["val/source"]
+            elif how == "other version":
+                file.attrs["version"] = 99
+            elif how == "link":
+                del file["val/X"]
+                file["val/X"] = h5py.ExternalLink("elsewhere.h5", "/X")
+            elif how == "external":
+                shape = file["val/X"].shape
+                del file["val/X"]
+                file.create_dataset("val/X", shape, np.uint8, external="/dev/zero")
+            elif how == "other shape":
+                del file["val/Y"]
+                file["val/Y"] = np.zeros((1, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("cut off", "damaged"),
+        ("text", "damaged"),
+        ("missing", "no such arrays file"),
+        ("no attribute", "attributes"),
+        ("no part", "val/source is missing"),
+        ("other version", "version 99"),
+        ("link", "val/X"),
+        ("external", "val/X is missing or not stored in the file itself"),
+        ("other shape", "val/Y has shape"),
+    ],
+)
+def test_what_is_no_arrays_file_is_refused_with_the_reason(how, reason, folder, made, tmp_path):
+    path = Path(shutil.copy(folder / "datasets/set.h5", tmp_path / "bad.h5"))
+    spoil(path, how)
+    with pytest.raises(UserError, match=f"bad.h5: .*{reason}") as caught:
+        Arrays(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_audit_of_what_is_no_arrays_file_fails_in_one_line(tmp_path):
+    (tmp_path / "bad.h5").write_text("no arrays")
+    assert_one_line_error(audit(tmp_path / "bad.h5"), "bad.h5: ", "make it again")
+
+
+@pytest.fixture
+def small(tiny, tmp_path):
+    """A folder of its own, with datasets/small: 3 classes of 12 photographs."""
+    shutil.copytree(tiny / "datasets/tiny/train", tmp_path / "datasets/small/train")
+    return tmp_path
+
+
+def test_bad_files_are_skipped_listed_and_counted(small):
+    red = small / "datasets/small/train/red"
+    photo = (red / "image_0000.jpg").read_bytes()
+    (red / "cut off.jpg").write_bytes(photo[: len(photo) // 2])
+    (red / "nothing.jpg").touch()
+    (red / "text\nof two lines.jpg").write_text("no image")
+    (red / ".hidden.jpg").write_text("no image")
+    args = ("prepro.py", "--dataset-path", "datasets/small", *FAST)
+
+    result = run(*args, cwd=small)
+    assert result.returncode == 0
+    cut, *rest = result.stderr.splitlines()
+    assert cut.startswith("skipped: 'train/red/cut off.jpg': ")
+    assert "truncated" in cut.lower()
+    assert rest == [
+        "skipped: 'train/red/nothing.jpg': empty file",
+        "skipped: 'train/red/text\\nof two lines.jpg': not an image",
+        "skipped 3 files that cannot be used",
+    ]
+    assert list(lines_of((24, 6, 6), size=32)) == result.stdout.splitlines()[-10:-1]
+    with Arrays(small / "datasets/small.h5") as finished:
+        assert [Path(item["file"]).name for item in finished.left_out()] == [
+            "cut off.jpg", "nothing.jpg", "text\nof two lines.jpg",
+        ]  # fmt: skip
+    assert (red / "nothing.jpg").exists()
+
+    standing = contents(small)
+    strict = run(*args, "--strict", cwd=small)
+    assert strict.returncode == 2
+    assert strict.stderr.splitlines()[:3] == result.stderr.splitlines()[:3]
+    assert "error: 3 files cannot be used (--strict)" in strict.stderr.splitlines()[3]
+    assert len(strict.stderr.splitlines()) == 4
+    assert contents(small) == standing
+
+
+def test_a_class_of_bad_files_alone_is_named(small):
+    for photo in (small / "datasets/small/train/green").iterdir():
+        photo.write_bytes(b"")
+    standing = contents(small)
+    result = run("prepro.py", "--dataset-path", "datasets/small", *FAST, cwd=small)
+    assert result.returncode == 2
+    last = result.stderr.splitlines()[-1]
+    assert "prepro.py: error: class 'green' has no usable image" in last
+    assert "Traceback" not in result.stderr
+    assert contents(small) == standing
+
+
+def test_names_of_any_kind(small):
+    data = small / "datasets/small"
+    green = data / "train/green"
+    for number, name in enumerate(("a space", "a 'quote\"", "-leading", "été 日本", "back\\slash")):
+        (green / f"image_{number:04}.jpg").rename(green / name)
+    (data / "train/red").rename(data / "train/rot, weiß")
+    # Not UTF-8; and a near-duplicate, so that --verbose prints it.
+    shutil.copy(green / "image_0007.jpg", os.fsencode(green) + b"/copy \xff.jpg")
+    args = ("prepro.py", "--dataset-path", "datasets/small", *FAST, "--verbose")
+    options = {
+        "cwd": small,
+        "env": {**os.environ, "PYTHONIOENCODING": "utf-8:strict"},
+        "errors": "surrogateescape",
+    }
+    result = run(*args, **options)
+    assert result.returncode == 0, result.stderr
+    assert "1 pairs in 1 groups" in result.stdout
+    result = run(*args, "--audit", **options)
+    assert result.returncode == 0, result.stderr
+    with Arrays(small / "datasets/small.h5") as finished:
+        assert finished.classes == ["blue", "green", "rot, weiß"]
+        sources = {source for side in SIDES for source in finished.sources(side)}
+    assert sources == {p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()}
+
+
+def test_what_is_no_category_is_left_alone(small):
+    train = small / "datasets/small/train"
+    for name in ("BACKGROUND_Google", ".cache"):
+        shutil.copytree(train / "red", train / name)
+    (train / "README.txt").write_text("no category")
+    result = run("prepro.py", "--dataset-path", "datasets/small/", *FAST, cwd=small)
+    assert result.stderr.splitlines() == [
+        "note: datasets/small/train/BACKGROUND_Google is no category: kept apart"
+    ]
+    assert list(lines_of((24, 6, 6), size=32)) == result.stdout.splitlines()[-10:-1]
+
+
+def fails_in_one_line(cwd, *args, parts):
+    """Assert that prepro.py fails in one line that has `parts`, and leaves everything as it was."""
+    standing = contents(cwd)
+    assert_one_line_error(run("prepro.py", *args, cwd=cwd), "prepro.py: error: ", *parts)
+    assert contents(cwd) == standing
+
+
+@pytest.mark.parametrize(
+    ("counts", "args", "parts"),
+    [
+        ({}, ["--dataset-path", "none"], ["none/train", "--download", "--sample"]),
+        ({}, [], ["datasets/caltech_101/train: no such folder"]),
+        ({}, ["--archive", "none.zip"], ["none.zip", "--download"]),
+        ({"ant": 6, "bee": 0}, [], ["datasets/caltech_101/train/bee: no images"]),
+        ({"ant": 6}, [], ["datasets/caltech_101/train: fewer than 2 classes"]),
+        ({"ant": 6, "bee": 4}, [], ["'bee' has 4 usable images", "at least 5"]),
+        ({"ant": 31, "bee": 30}, ["--protocol", "paper"], ["'bee' has 30", "at least 31"]),
+        ({"ant": 41, "bee": 9}, ["--protocol", "original"], ["'bee' has 9", "at least 41"]),
+        ({"ant": 6, "b\udcff": 6}, [], ["UTF-8"]),
+    ],
+)
+def test_folders_that_are_no_data_set_fail_in_one_line(counts, args, parts, tmp_path):
+    write_photographs(tmp_path / "datasets/caltech_101", counts)
+    fails_in_one_line(tmp_path, *FAST, *args, parts=parts)
+
+
+def test_outputs_that_cannot_be_written_fail_in_one_line(small):
+    args = ("--dataset-path", "datasets/small", *FAST, "--output")
+    (small / "file").touch()
+    fails_in_one_line(small, *args, "file/below.h5", parts=["file: cannot create"])
+    (small / "folder").mkdir()
+    fails_in_one_line(small, *args, "folder", parts=[" folder: "])
+
+
+def test_the_folder_of_photographs_can_be_the_current_one(small):
+    result = run("prepro.py", "--dataset-path", ".", *FAST, cwd=small / "datasets/small")
+    assert result.returncode == 0, result.stderr
+    assert (small / "datasets/small.h5").is_file()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--image-size", "31"),
+        ("--image-size", "64.0"),
+        ("--target-per-class", "-1"),
+        ("--target-per-class", "65001"),
+        ("--val-per-class", "30"),
+        ("--near-duplicate-bits", "65"),
+        ("--seed", "-1"),
+        ("--seed", str(2**64)),
+        ("--workers", "513"),
+        ("--protocol", "honest"),
+        ("--download", "--sample"),
+    ],
+)
+def test_flags_out_of_range_fail_in_one_line(flags, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["prepro.py", *flags])
+    with pytest.raises(SystemExit) as caught:
+        prepro.parse_args()
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_flag_out_of_range_names_itself(tmp_path):
+    fails_in_one_line(tmp_path, "--workers", "0", parts=["--workers", "from 1 to 512", "--help"])
+
+
+def test_a_full_disk_fails_in_one_line_and_leaves_the_older_arrays(small):
+    args = ("prepro.py", "--dataset-path", "datasets/small", *FAST, "--target-per-class", 16)
+    (small / "datasets/small.h5").write_text("older arrays")
+    standing = contents(small)
+    # Full among the decoded photographs (110,592 bytes), in the arrays (201,286), near their end.
+    for room in (50_000, 140_000, 170_000):
+
+        def limit(room=room):
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+        result = run(*args, cwd=small, preexec_fn=limit)
+        assert_one_line_error(result, "File too large", "disk")
+        assert len(result.stderr) < 250
+        assert contents(small) == standing
+
+    assert run(*args, cwd=small).returncode == 0
+    assert (small / "datasets/small.h5").stat().st_size > 200_000
+
+
+def test_an_interrupted_run_leaves_nothing_half_written(small):
+    standing = contents(small)
+    process = subprocess.Popen(
+        command("prepro.py", "--dataset-path", "datasets/small", "--target-per-class", 60_000,
+                "--workers", 2),
+        cwd=small, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    while not (small / "datasets/.part.small.h5").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip() == "prepro.py: stopped; nothing was left half written"
+    assert contents(small) == standing

@@ -1,0 +1,89 @@
+"""The real Caltech-101, where it is at hand: its archive beside the repository, or unpacked."""
+
+import json
+import shutil
+
+import h5py
+import pytest
+from conftest import ROOT, run
+
+ARCHIVE = ROOT.parent / "shared/caltech-101/101_ObjectCategories.tar.gz"
+FOLDER = ROOT / "datasets/caltech_101"
+
+pytestmark = pytest.mark.skipif(
+    not ARCHIVE.is_file() and not (FOLDER / "train").is_dir(),
+    reason="no Caltech-101 here: neither datasets/caltech_101 nor ../shared/caltech-101",
+)
+
+
+@pytest.fixture(scope="module")
+def caltech(tmp_path_factory):
+    """A folder with datasets/caltech_101 and, under the clean protocol, its arrays."""
+    folder = tmp_path_factory.mktemp("caltech")
+    source = []
+    if (FOLDER / "train").is_dir():
+        (folder / "datasets").mkdir()
+        (folder / "datasets/caltech_101").symlink_to(FOLDER)
+    else:
+        source = ["--archive", ARCHIVE]
+    result = run("prepro.py", *source, "--target-per-class", 0, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result.stdout
+
+
+def test_counts_and_near_duplicates(caltech):
+    _, printed = caltech
+    assert "near-duplicates: 260 pairs in 189 groups (4 across classes)" in printed
+    assert "most in Leopards 100" in printed
+    assert "number of training examples: 6231" in printed
+    assert "Y_train shape: (6231, 101)" in printed
+    assert "number of validation examples: 1223" in printed
+    assert "number of test examples: 1223" in printed
+
+
+def test_clean_is_clean_and_background_is_apart(caltech):
+    folder, _ = caltech
+    audit = run("prepro.py", "--audit", cwd=folder)
+    assert audit.returncode == 0, audit.stdout
+    background = folder / "datasets/caltech_101/BACKGROUND_Google"
+    assert len(list(background.iterdir())) == 467 + 1  # and a JPEG named tmp
+    with h5py.File(folder / "datasets/caltech_101.h5") as file:
+        assert len(file.attrs["classes"]) == 101
+        assert "BACKGROUND_Google" not in file.attrs["classes"]
+
+
+def test_paper_has_30_a_class_and_is_clean(caltech):
+    folder, _ = caltech
+    args = ("--output", "datasets/paper.h5")
+    made = run("prepro.py", "--protocol", "paper", "--target-per-class", 0, *args, cwd=folder)
+    assert "number of training examples: 2525" in made.stdout
+    assert "number of validation examples: 505" in made.stdout
+    assert run("prepro.py", "--audit", *args, cwd=folder).returncode == 0
+
+
+def test_original_leaks_and_says_so(caltech):
+    folder, _ = caltech
+    args = ("--output", "datasets/original.h5")
+    made = run("prepro.py", "--protocol", "original", "--target-per-class", 60, *args, cwd=folder)
+    assert "number of test examples: 2020" in made.stdout
+    assert "leaks" in made.stdout
+    audit = run("prepro.py", "--audit", *args, cwd=folder)
+    assert audit.returncode == 1
+    assert "(same photograph)" in audit.stdout
+
+
+def test_a_short_training_learns(caltech):
+    folder, _ = caltech
+    for label in ("airplanes", "Faces_easy", "yin_yang"):
+        target = folder / "datasets/three/train" / label
+        target.mkdir(parents=True)
+        for photo in sorted((folder / "datasets/caltech_101/train" / label).iterdir())[:60]:
+            shutil.copy(photo, target)
+    made = run("prepro.py", "--dataset-path", "datasets/three", "--image-size", 32,
+               "--target-per-class", 150, cwd=folder)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    result = run("train.py", "--data", "datasets/three.h5", "--num-epochs", 6, cwd=folder)
+    assert result.returncode == 0, result.stderr
+    with h5py.File(folder / "models/resnet50.h5") as file:
+        training = file.attrs["training"]
+    assert json.loads(training)["test"]["accuracy"] > 0.7  # chance is 0.33
