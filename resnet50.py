@@ -25,13 +25,15 @@ BN_MOMENTUM = 0.9
 MIN_SIZE = 32  # pixels: what stage 5 leaves of it is 1x1
 
 
-def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5):
+def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False):
     """Build the network.
 
     Args:
         input_shape: (height, width, 3), each side at least 32 pixels.
         classes: number of classes, at least 2.
         dropout: rate inside the blocks and before the head; 0 for none.
+        zero_init: start the scale of each block's last BatchNorm at 0, so that every block starts
+            as its shortcut alone (Goyal et al. 2017, arXiv:1706.02677); the original starts at 1.
 
     Returns:
         keras.Model from RGB pixels 0..255, (N, height, width, 3), to float32 probabilities,
@@ -55,9 +57,9 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5):
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
 
     for stage, (filters, blocks, stride) in STAGES.items():
-        x = convolutional_block(x, filters, f"{stage}a", stride, dropout)
+        x = convolutional_block(x, filters, f"{stage}a", stride, dropout, zero_init)
         for letter in "bcdef"[: blocks - 1]:
-            x = identity_block(x, filters, f"{stage}{letter}", dropout)
+            x = identity_block(x, filters, f"{stage}{letter}", dropout, zero_init)
 
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     x = _dropout(x, dropout, "drop_fc")
@@ -67,7 +69,7 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5):
     return keras.Model(inputs, outputs, name="resnet50")
 
 
-def identity_block(x, filters, name, dropout=0.5):
+def identity_block(x, filters, name, dropout=0.5, zero_init=False):
     """Add a block whose shortcut is the input itself.
 
     Args:
@@ -75,14 +77,15 @@ def identity_block(x, filters, name, dropout=0.5):
         filters: filters of the 1x1, 3x3 and 1x1 convolutions.
         name: stage and block, such as "2b"; layers are named res2b_branch2a, bn2b_branch2a ...
         dropout: rate after the first two activations; 0 for none.
+        zero_init: start the last BatchNorm's scale at 0.
 
     Returns:
         Keras tensor of the same shape.
     """
-    return _add(_main_path(x, filters, name, 1, dropout), x, name)
+    return _add(_main_path(x, filters, name, 1, dropout, zero_init), x, name)
 
 
-def convolutional_block(x, filters, name, stride=2, dropout=0.5):
+def convolutional_block(x, filters, name, stride=2, dropout=0.5, zero_init=False):
     """Add a block that changes the shape, with a 1x1 convolution in its shortcut.
 
     Args:
@@ -91,30 +94,34 @@ def convolutional_block(x, filters, name, stride=2, dropout=0.5):
         name: stage and block, such as "2a".
         stride: of the first convolution and of the shortcut.
         dropout: rate after the first two activations; 0 for none.
+        zero_init: start the last BatchNorm's scale at 0.
 
     Returns:
         Keras tensor (N, ceil(height / stride), ceil(width / stride), filters[2]).
     """
     shortcut = _conv_bn(x, filters[2], 1, f"{name}_branch1", stride)
-    return _add(_main_path(x, filters, name, stride, dropout), shortcut, name)
+    return _add(_main_path(x, filters, name, stride, dropout, zero_init), shortcut, name)
 
 
-def _main_path(x, filters, name, stride, dropout):
+def _main_path(x, filters, name, stride, dropout, zero_init):
     for branch, kernel, count, step in zip("ab", (1, 3), filters[:2], (stride, 1), strict=True):
         x = _conv_bn(x, count, kernel, f"{name}_branch2{branch}", step)
         x = layers.ReLU(name=f"relu{name}_branch2{branch}")(x)
         x = _dropout(x, dropout, f"drop{name}_branch2{branch}")
-    return _conv_bn(x, filters[2], 1, f"{name}_branch2c")
+    return _conv_bn(x, filters[2], 1, f"{name}_branch2c", zero_init=zero_init)
 
 
-def _conv_bn(x, filters, kernel, name, stride=1):
+def _conv_bn(x, filters, kernel, name, stride=1, zero_init=False):
     x = layers.Conv2D(filters, kernel, strides=stride, padding="same",
                       kernel_initializer="glorot_normal", name=f"res{name}")(x)  # fmt: skip
-    return _batch_norm(x, f"bn{name}")
+    return _batch_norm(x, f"bn{name}", "zeros" if zero_init else "ones")
 
 
-def _batch_norm(x, name):
-    return layers.BatchNormalization(momentum=BN_MOMENTUM, epsilon=BN_EPSILON, name=name)(x)
+def _batch_norm(x, name, gamma="ones"):
+    norm = layers.BatchNormalization(
+        momentum=BN_MOMENTUM, epsilon=BN_EPSILON, gamma_initializer=gamma, name=name
+    )
+    return norm(x)
 
 
 def _dropout(x, rate, name):

@@ -3,6 +3,7 @@
 arrays -> fit, with checkpoints -> evaluate the best epoch -> model
 """
 
+import argparse
 import math
 import shlex
 import sys
@@ -17,18 +18,19 @@ RECIPES = {
     # The original's: Adam at a constant rate, dropout inside every block.
     "original": {
         "optimizer": "adam", "learning_rate": 0.005, "schedule": "constant", "warmup": 0.0,
-        "weight_decay": 0.0, "label_smoothing": 0.0, "dropout": 0.5,
+        "weight_decay": 0.0, "label_smoothing": 0.0, "dropout": 0.5, "zero_init": False,
     },
     # Goyal et al. 2017 (0.1 for 256 images, so 0.0125 for 32) with the label smoothing of
-    # Szegedy et al. 2016; the augmented copies take the place of dropout.
+    # Szegedy et al. 2016; the augmented copies take the place of dropout. On the digits, 3 epochs
+    # give 95% of val with zero_init and 79% without.
     "scratch": {
         "optimizer": "sgd", "learning_rate": 0.0125, "schedule": "cosine", "warmup": 0.05,
-        "weight_decay": 5e-4, "label_smoothing": 0.1, "dropout": 0.0,
+        "weight_decay": 5e-4, "label_smoothing": 0.1, "dropout": 0.0, "zero_init": True,
     },
     # From pretrained weights: a lower rate, less decay.
     "finetune": {
         "optimizer": "sgd", "learning_rate": 0.005, "schedule": "cosine", "warmup": 0.1,
-        "weight_decay": 1e-4, "label_smoothing": 0.1, "dropout": 0.0,
+        "weight_decay": 1e-4, "label_smoothing": 0.1, "dropout": 0.0, "zero_init": True,
     },
 }  # fmt: skip
 
@@ -75,6 +77,11 @@ def parse_args():
     add_recipe("--weight-decay", type=cli.real(0, 1), help="decoupled, times the learning rate")
     add_recipe("--label-smoothing", type=cli.real(0, 0.9), help="of the training labels")
     add_recipe("--dropout", type=cli.real(0, 0.95), help="in the blocks and before the head")
+    add_recipe(
+        "--zero-init",
+        action=argparse.BooleanOptionalAction,
+        help="start every block as its shortcut alone",
+    )
     add("--num-epochs", type=cli.integer(1, 100_000), default=50, help="passes over the arrays")
     add("--batch-size", type=cli.integer(2, 65_536), default=32, help="images a step")
     add("--save-every", type=cli.integer(1, 100_000), default=1, help="epochs between checkpoints")
@@ -204,7 +211,7 @@ def train(args, data, checkpoints, state):
     print(f"{keras.backend.backend()} on {devices}, {chosen} ({why})")
 
     size = data.image_size
-    model = resnet50((size, size, 3), len(data.classes), args.dropout)
+    model = resnet50((size, size, 3), len(data.classes), args.dropout, args.zero_init)
     if args.print_summary:
         model.summary()
     if not done and args.init != "scratch":

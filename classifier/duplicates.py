@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 HASH_SIZE = 64  # pixels: every photograph is hashed at this size, whatever the size of the arrays
 HASH_BYTES = 32  # 16 x 16 bits
 # Photographs within this many of the 256 bits of each other count as one. On Caltech-101 that
-# finds 160 pairs, and 103 of a photograph and its mirror image (100 of them in the 200 Leopards).
+# finds 160 pairs, and 101 of a photograph and its mirror image (100 of them in the 200 Leopards).
 MAX_BITS = 20
 
 

@@ -33,7 +33,7 @@ def caltech(tmp_path_factory):
 
 def test_counts_and_near_duplicates(caltech):
     _, printed = caltech
-    assert "near-duplicates: 260 pairs in 189 groups (4 across classes)" in printed
+    assert "near-duplicates: 261 pairs in 189 groups (4 across classes)" in printed
     assert "most in Leopards 100" in printed
     assert "number of training examples: 6231" in printed
     assert "Y_train shape: (6231, 101)" in printed

@@ -69,6 +69,18 @@ def test_any_size_and_number_of_classes(size, classes):
     np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-5)
 
 
+def test_zero_init_starts_every_block_as_its_shortcut():
+    scales = {
+        layer.name: layer.get_weights()[0]
+        for layer in resnet50(zero_init=True).layers
+        if layer.name.startswith("bn")
+    }
+    last = {name for name in scales if name.endswith("branch2c")}
+    assert len(last) == sum(n for _, n, _ in STAGES.values())
+    for name, scale in scales.items():
+        assert (scale == (0 if name in last else 1)).all()
+
+
 def test_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="32 pixels"):
         resnet50((31, 64, 3))
