@@ -54,13 +54,15 @@ def save(path, model, info):
     """
     import keras
 
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        plain = build(info)
-    finally:
-        keras.config.set_dtype_policy(policy)
-    plain.set_weights(model.get_weights())
+    plain = model
+    if model.dtype_policy.name != "float32" or _has_dropout(model):
+        policy = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("float32")
+        try:
+            plain = build(info)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        plain.set_weights(model.get_weights())
     absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
     level = absl.level
     absl.setLevel(logging.ERROR)
@@ -76,6 +78,10 @@ def save(path, model, info):
                 file.attrs["training"] = json.dumps(info.training)
     finally:
         absl.setLevel(level)
+
+
+def _has_dropout(model):
+    return any(layer.name.startswith("drop") for layer in model.layers)
 
 
 def load_info(path):

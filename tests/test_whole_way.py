@@ -13,17 +13,16 @@ import urllib.parse
 import urllib.request
 
 import h5py
-import numpy as np
 import pytest
 from conftest import assert_one_line_error, command, run
 
-TRAIN = ("--data", "datasets/tiny.h5", "-lr", 0.005, "--num-epochs", 3, "--batch-size", 8,
+TRAIN = ("--data", "datasets/tiny.h5", "-lr", 0.005, "--num-epochs", 2, "--batch-size", 8,
          "--dropout", 0.2, "--precision", "float32", "--patience", 0)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def trained(tiny):
-    """The tiny folder after prepro.py and a training of 3 epochs: (folder, train.py's output)."""
+    """The tiny folder after prepro.py and a training of 2 epochs: (folder, train.py's output)."""
     made = run("prepro.py", "--dataset-path", "datasets/tiny", "--image-size", 32,
                "--target-per-class", 16, cwd=tiny)  # fmt: skip
     assert made.returncode == 0, made.stderr
@@ -50,7 +49,7 @@ def test_the_model_says_what_it_is(trained):
         assert file.attrs["image_size"] == 32
         assert file.attrs["protocol"] == "clean"
         training = json.loads(file.attrs["training"])
-    assert len(training["history"]["val_loss"]) == 3
+    assert len(training["history"]["val_loss"]) == 2
     losses = training["history"]["val_loss"]
     assert training["best_epoch"] == losses.index(min(losses)) + 1
     assert training["test"]["n"] == 6
@@ -147,10 +146,11 @@ def test_train_fails_in_one_line_before_it_starts(trained, tmp_path):
         )
 
 
-def test_a_loss_that_is_no_number_stops_with_advice(trained):
+def test_training_starts_from_a_model_and_a_diverging_loss_stops_with_advice(trained):
     folder, _ = trained
     result = run("train.py", *TRAIN, "-lr", 100, "--recipe", "original", "--optimizer", "sgd",
-                 "--num-epochs", 4, "--model", "models/nan.h5", cwd=folder)  # fmt: skip
+                 "--init", "models/resnet50.h5", "--model", "models/nan.h5", cwd=folder)  # fmt: skip
+    assert "107 layers start from models/resnet50.h5" in result.stdout
     assert_one_line_error(result, "--learning-rate", "not a number")
     assert not (folder / "models/nan.h5").exists()
 
@@ -186,20 +186,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(trained):
     assert resumed.returncode == 0, resumed.stderr
     assert "resuming run" in resumed.stdout
     one, other = history(folder / "models/resnet50.h5"), history(folder / "models/parts.h5")
-    assert len(other["loss"]) == 3
+    assert len(other["loss"]) == 2
     for name in one:  # the same order, dropout and momentum; threads may add in another order
         assert other[name] == pytest.approx(one[name], rel=0.02), name
-
-
-def test_training_can_start_from_a_model(trained):
-    folder, _ = trained
-    result = run("train.py", *TRAIN, "--num-epochs", 1, "--init", "models/resnet50.h5",
-                 "--model", "models/tuned.h5", "-lr", 1e-6, cwd=folder)  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "107 layers start from models/resnet50.h5" in result.stdout
-    with h5py.File(folder / "models/resnet50.h5") as a, h5py.File(folder / "models/tuned.h5") as b:
-        name = "model_weights/res2a_branch2a/res2a_branch2a/kernel"
-        np.testing.assert_allclose(a[name], b[name], atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +228,7 @@ def test_tensorboard_shows_curves_pictures_and_graph(server):
         (validation, "epoch_loss"), (validation, "epoch_accuracy"),
     ):  # fmt: skip
         points = json.loads(fetch(f"{server}/data/plugin/scalars/scalars", run=run_name, tag=tag))
-        assert [step for _, step, _ in points] == [0, 1, 2]
+        assert [step for _, step, _ in points] == [0, 1]
 
     pictures = json.loads(fetch(f"{server}/data/plugin/images/tags"))[train]
     (tag,) = pictures
