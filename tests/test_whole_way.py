@@ -148,8 +148,8 @@ def test_train_fails_in_one_line_before_it_starts(trained, tmp_path):
 
 def test_training_starts_from_a_model_and_a_diverging_loss_stops_with_advice(trained):
     folder, _ = trained
-    result = run("train.py", *TRAIN, "-lr", 100, "--recipe", "original", "--optimizer", "sgd",
-                 "--init", "models/resnet50.h5", "--model", "models/nan.h5", cwd=folder)  # fmt: skip
+    args = ("-lr", 100, "--recipe", "original", "--optimizer", "sgd", "--model", "models/nan.h5")
+    result = run("train.py", *TRAIN, *args, "--init", "models/resnet50.h5", cwd=folder)
     assert "107 layers start from models/resnet50.h5" in result.stdout
     assert_one_line_error(result, "--learning-rate", "not a number")
     assert not (folder / "models/nan.h5").exists()
