@@ -7,7 +7,7 @@ BIN = .venv/bin
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
 	$(BIN)/python train.py --data datasets/digits.h5 --model models/digits.h5 \
-		--num-epochs 6 --restart --tensorboard-vis
+		--num-epochs 6 --no-mirror --restart --tensorboard-vis
 	$(BIN)/python predict.py --model models/digits.h5 \
 		"$$($(BIN)/python -m classifier.arrays datasets/digits.h5 --held-out)"
 	@echo "model:  models/digits.h5"

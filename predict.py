@@ -70,10 +70,10 @@ def main():
             if model is None:  # Keras starts slowly: not before there is something to predict
                 cli.start_keras()
                 model, _ = model_file.load(args.model)
-            outputs = model.predict_on_batch(np.stack(images))
-            for name, probabilities in zip(names, np.asarray(outputs), strict=True):
-                best = np.argsort(-probabilities, kind="stable")[: args.top]
-                write(name, [(info.classes[i], float(probabilities[i])) for i in best])
+            outputs = model_file.probabilities(model, np.stack(images), info.mirror)
+            for name, row in zip(names, outputs, strict=True):
+                best = np.argsort(-row, kind="stable")[: args.top]
+                write(name, [(info.classes[i], float(row[i])) for i in best])
     sys.stdout.flush()
     if failed == len(files):
         raise UserError(f"none of the {failed} files is an image (listed above)")

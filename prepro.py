@@ -74,8 +74,8 @@ def parse_args():
     add(
         "--val-per-class",
         type=cli.integer(0, 29),
-        default=5,
-        help="of the paper protocol's 30, photographs held for val",
+        help="photographs of each class held for val (default: clean min(20, 20%%), paper 5); 0: "
+        "they go to train, for a figure to report once all is chosen",
     )
     add(
         "--target-per-class",
@@ -106,6 +106,8 @@ def parse_args():
         help="list the classes with their counts, and all near-duplicates",
     )
     args = parser.parse_args()
+    if args.protocol == "original" and args.val_per_class is not None:
+        parser.error("argument --val-per-class: the original protocol draws 20 of each class")
     if args.dataset_path is None:
         args.dataset_path = Path("datasets", "digits" if args.sample else "caltech_101")
     if args.near_duplicate_bits is None and not args.audit:

@@ -25,7 +25,7 @@ BN_MOMENTUM = 0.9
 MIN_SIZE = 32  # pixels: what stage 5 leaves of it is 1x1
 
 
-def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False):
+def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False, enlarge_to=0):
     """Build the network.
 
     Args:
@@ -34,6 +34,8 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False)
         dropout: rate inside the blocks and before the head; 0 for none.
         zero_init: start the scale of each block's last BatchNorm at 0, so that every block starts
             as its shortcut alone (Goyal et al. 2017, arXiv:1706.02677); the original starts at 1.
+        enlarge_to: side in pixels to which smaller pictures are enlarged inside the graph, so that
+            filters learned on large objects fit; 0 for none.
 
     Returns:
         keras.Model from RGB pixels 0..255, (N, height, width, 3), to float32 probabilities,
@@ -48,7 +50,10 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False)
         raise ValueError(f"a classifier needs at least 2 classes, not {classes}")
 
     inputs = keras.Input(input_shape, name="image")
-    x = layers.Rescaling(1.0, [-mean for mean in IMAGENET_MEAN], name="subtract_mean")(inputs)
+    x = inputs
+    if enlarge_to > max(input_shape[:2]):
+        x = layers.Resizing(enlarge_to, enlarge_to, "bilinear", dtype="float32", name="enlarge")(x)
+    x = layers.Rescaling(1.0, [-mean for mean in IMAGENET_MEAN], name="subtract_mean")(x)
     x = layers.ZeroPadding2D(3, name="pad_conv1")(x)
     x = layers.Conv2D(64, 7, strides=2, kernel_initializer="glorot_normal", name="conv1")(x)
     x = _batch_norm(x, "bn_conv1")

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from classifier import cli
 from classifier.cli import UserError
 
@@ -17,20 +19,27 @@ from classifier.cli import UserError
 RECIPES = {
     # The original's: Adam at a constant rate, dropout inside every block.
     "original": {
-        "optimizer": "adam", "learning_rate": 0.005, "schedule": "constant", "warmup": 0.0,
-        "weight_decay": 0.0, "label_smoothing": 0.0, "dropout": 0.5, "zero_init": False,
+        "num_epochs": 50, "optimizer": "adam", "learning_rate": 0.005, "schedule": "constant",
+        "warmup": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0, "dropout": 0.5,
+        "originals": False, "crop": 0.0, "mixup": 0.0, "zero_init": False, "enlarge_to": 0,
+        "head": "random", "norm": "batch", "freeze_stages": 0, "mirror": False,
     },
     # Goyal et al. 2017 (0.1 for 256 images, so 0.0125 for 32) with the label smoothing of
     # Szegedy et al. 2016; the augmented copies take the place of dropout. On the digits, 3 epochs
     # give 95% of val with zero_init and 79% without.
     "scratch": {
-        "optimizer": "sgd", "learning_rate": 0.0125, "schedule": "cosine", "warmup": 0.05,
-        "weight_decay": 5e-4, "label_smoothing": 0.1, "dropout": 0.0, "zero_init": True,
+        "num_epochs": 50, "optimizer": "sgd", "learning_rate": 0.0125, "schedule": "cosine",
+        "warmup": 0.05, "weight_decay": 5e-4, "label_smoothing": 0.1, "dropout": 0.0,
+        "originals": False, "crop": 0.0, "mixup": 0.0, "zero_init": True, "enlarge_to": 0,
+        "head": "random", "norm": "batch", "freeze_stages": 0, "mirror": True,
     },
-    # From pretrained weights: a lower rate, less decay.
+    # From pretrained weights: at a low rate from the best head for their features on, BatchNorms as
+    # they were pretrained; small pictures are enlarged, as the filters know large objects.
     "finetune": {
-        "optimizer": "sgd", "learning_rate": 0.005, "schedule": "cosine", "warmup": 0.1,
-        "weight_decay": 1e-4, "label_smoothing": 0.1, "dropout": 0.0, "zero_init": True,
+        "num_epochs": 4, "optimizer": "sgd", "learning_rate": 0.001, "schedule": "cosine",
+        "warmup": 0.05, "weight_decay": 0.0, "label_smoothing": 0.1, "dropout": 0.0,
+        "originals": True, "crop": 0.5, "mixup": 0.0, "zero_init": True, "enlarge_to": 256,
+        "head": "regression", "norm": "frozen", "freeze_stages": 1, "mirror": True,
     },
 }  # fmt: skip
 
@@ -78,11 +87,31 @@ def parse_args():
     add_recipe("--label-smoothing", type=cli.real(0, 0.9), help="of the training labels")
     add_recipe("--dropout", type=cli.real(0, 0.95), help="in the blocks and before the head")
     add_recipe(
+        "--originals",
+        action=argparse.BooleanOptionalAction,
+        help="train on the photographs themselves, without their stored copies",
+    )
+    add_recipe("--crop", type=cli.real(0, 1), help="random crops of this area or more; 0: none")
+    add_recipe("--mixup", type=cli.real(0, 100), help="blend pairs: beta distribution; 0: none")
+    add_recipe(
         "--zero-init",
         action=argparse.BooleanOptionalAction,
         help="start every block as its shortcut alone",
     )
-    add("--num-epochs", type=cli.integer(1, 100_000), default=50, help="passes over the arrays")
+    add_recipe(
+        "--enlarge-to", type=cli.integer(0, 4096), help="pixels the network enlarges images to"
+    )
+    add_recipe(
+        "--head", choices=("random", "regression"), help="regression: on the pretrained features"
+    )
+    add_recipe("--norm", choices=("batch", "frozen"), help="frozen: BatchNorms as pretrained")
+    add_recipe("--freeze-stages", type=cli.integer(0, 5), help="first stages that stay as they are")
+    add_recipe(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="judge an image together with its mirror image",
+    )
+    add_recipe("--num-epochs", type=cli.integer(1, 100_000), help="passes over the arrays")
     add("--batch-size", type=cli.integer(2, 65_536), default=32, help="images a step")
     add("--save-every", type=cli.integer(1, 100_000), default=1, help="epochs between checkpoints")
     add(
@@ -114,6 +143,11 @@ def parse_args():
         parser.error(f"argument --model: {args.model} does not end in .h5")
     if args.init not in ("scratch", "imagenet") and not Path(args.init).is_file():
         parser.error(f"argument --init: {args.init}: no such file; or give scratch or imagenet")
+    if args.init == "scratch":
+        for name, value in (("head", "random"), ("norm", "batch"), ("freeze_stages", 0)):
+            if getattr(args, name) != value:
+                flag = name.replace("_", "-")
+                parser.error(f"argument --{flag}: {getattr(args, name)} needs weights: give --init")
     if args.resume and args.restart:
         parser.error("argument --restart: not allowed with --resume")
     return args
@@ -129,6 +163,11 @@ def main():
         for side in ("train", "test"):
             if data.count(side) == 0:
                 raise UserError(f"{args.data}: {side} is empty; make it again with prepro.py")
+        rows = (data.copies("train") == 0).sum() if args.originals else data.count("train")
+        if rows < args.batch_size:
+            raise UserError(
+                f"--batch-size {args.batch_size}: lower it, {args.data} has {rows} to train on"
+            )
         checkpoints = args.model.parent / "checkpoints" / args.model.stem
         for folder in (checkpoints, args.logs):
             make_folder(folder)
@@ -156,7 +195,6 @@ def starting_state(args, latest):
         "init",
         "recipe",
         *RECIPES[args.recipe],
-        "num_epochs",
         "batch_size",
         "patience",
         "precision",
@@ -199,6 +237,7 @@ def train(args, data, checkpoints, state):
     keras = cli.start_keras()
     from classifier import checkpoint, precision, weights
     from classifier.batches import Batches
+    from classifier.training_form import training_form
     from resnet50 import resnet50
 
     latest, done = checkpoints / "latest.h5", epochs_done(state)
@@ -211,17 +250,23 @@ def train(args, data, checkpoints, state):
     print(f"{keras.backend.backend()} on {devices}, {chosen} ({why})")
 
     size = data.image_size
-    model = resnet50((size, size, 3), len(data.classes), args.dropout, args.zero_init)
+    whole = resnet50(
+        (size, size, 3), len(data.classes), args.dropout, args.zero_init, args.enlarge_to
+    )
     if args.print_summary:
-        model.summary()
+        whole.summary()
     if not done and args.init != "scratch":
         if args.init == "imagenet":
-            taken = weights.load_imagenet(model)
+            taken = weights.load_imagenet(whole)
         else:
-            taken = weights.load_file(model, args.init, data.classes)
+            taken = weights.load_file(whole, args.init, data.classes)
         print(f"{taken} layers start from {args.init}")
 
-    batches = Batches(data, "train", args.batch_size, args.seed, epoch=done)
+    model = training_form(whole, args.batch_size, args.norm, args.freeze_stages)
+    batches = Batches(
+        data, "train", args.batch_size, args.seed, epoch=done,
+        originals=args.originals, crop=args.crop, mixup=args.mixup,
+    )  # fmt: skip
     val = Batches(data, "val", args.batch_size) if data.count("val") else None
     model.compile(
         make_optimizer(keras, args, len(batches) * args.num_epochs),
@@ -230,8 +275,11 @@ def train(args, data, checkpoints, state):
     )
     if done:
         checkpoint.restore(latest, model)
+    elif args.head == "regression":
+        state["start"] = regression_head(model, data, val, args.batch_size)
+        state["minutes"] = state["start"]["minutes"]
 
-    keeper = make_keeper(keras, args, data, checkpoints, state)
+    keeper = make_keeper(keras, args, data, checkpoints, state, whole)
     callbacks = [keeper]
     if args.tensorboard_vis:
         from classifier.tensorboard import TensorBoard
@@ -268,6 +316,24 @@ def train(args, data, checkpoints, state):
     checkpoint.save(latest, model, state)
 
 
+def regression_head(model, data, val, batch_size):
+    """Start the head from a logistic regression; return its figures and minutes, and print them."""
+    from classifier.batches import Batches
+    from classifier.head import start_head
+
+    start = time.monotonic()
+    photographs = Batches(data, "train", batch_size, originals=True)
+    labels = data.labels("train")[photographs.rows]
+    figures = {"accuracy": start_head(model, photographs, labels)}
+    line = f"head: logistic regression, accuracy {figures['accuracy']:.2%}"
+    if val is not None:
+        figures["val_accuracy"] = model.evaluate(val, verbose=0, return_dict=True)["accuracy"]
+        line += f", on val {figures['val_accuracy']:.2%}"
+    figures["minutes"] = (time.monotonic() - start) / 60
+    print(f"{line}, {figures['minutes']:.1f} minutes")
+    return figures
+
+
 def make_optimizer(keras, args, steps):
     """Return the Keras optimizer of the recipe; `steps` is the run's whole number of steps."""
     rate = args.learning_rate
@@ -285,8 +351,10 @@ def make_optimizer(keras, args, steps):
     return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)
 
 
-def make_keeper(keras, args, data, checkpoints, state):
+def make_keeper(keras, args, data, checkpoints, state, whole):
     """Return the callback that keeps the best epoch and the checkpoints, and knows when to stop.
+
+    `whole` is the network whose training form is trained.
 
     All it decides follows from the history, so a resumed run decides as the first would have.
     """
@@ -310,9 +378,10 @@ def make_keeper(keras, args, data, checkpoints, state):
             for name, value in logs.items():
                 history.setdefault(name, []).append(float(value))
             state["minutes"] += (time.monotonic() - self.start) / 60
+            history.setdefault("minutes", []).append(round(state["minutes"], 3))
             losses = history.get("val_loss")
             if losses is None or losses[-1] == min(losses):
-                model_file.save(checkpoints / "best.h5", self.model, describe(args, data, state))
+                model_file.save(checkpoints / "best.h5", whole, describe(args, data, state))
             best = losses.index(min(losses)) if losses else epoch
             if args.patience and epoch - best >= args.patience:
                 print(f"no better val loss for {args.patience} epochs: stopping")
@@ -334,8 +403,12 @@ def evaluate(args, data, checkpoints, state):
     print(f"best epoch: {info.training['best_epoch']} of {epochs_done(state)}")
     for side in ("val", "test"):
         if data.count(side):
-            outputs = model.predict(Batches(data, side, 64), verbose=0)
-            figures = metrics.summary(outputs, data.labels(side))
+            batches = Batches(data, side, 64)
+            outputs = [
+                model_file.probabilities(model, batches[i][0], info.mirror)
+                for i in range(len(batches))
+            ]
+            figures = metrics.summary(np.concatenate(outputs), data.labels(side))
             info.training[side] = figures
             name, accuracy = side.capitalize(), figures["accuracy"]
             print(f"{name} Loss = {figures['loss']:.4f}")
@@ -354,21 +427,26 @@ def describe(args, data, state):
 
     import keras
 
+    from classifier import precision
     from classifier.model_file import ModelInfo
 
     losses = state["history"].get("val_loss")
     training = {
         "arguments": state["arguments"],
         "run": state["run"],
+        "start": state.get("start"),
         "history": state["history"],
         "best_epoch": losses.index(min(losses)) + 1 if losses else epochs_done(state),
         "minutes": round(state["minutes"], 2),
         "data_seed": data.seed,
+        "device": precision.device(),
         "versions": {
             name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
         },
     }
-    return ModelInfo(data.classes, data.image_size, data.protocol, training)
+    return ModelInfo(
+        data.classes, data.image_size, data.protocol, training, args.enlarge_to, args.mirror
+    )
 
 
 def epochs_done(state):

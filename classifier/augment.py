@@ -1,4 +1,7 @@
-"""The original's random augmentation: rotation, shift, shear, zoom and flip with nearest fill."""
+"""Random augmentation: the original's for the stored copies, and crops anew in every epoch.
+
+The original's is rotation, shift, shear, zoom and flip with nearest fill.
+"""
 
 import math
 
@@ -7,6 +10,8 @@ from PIL import Image
 
 # The ranges of the original's ImageDataGenerator; as there, shear is an angle in degrees.
 ROTATION, SHIFT, SHEAR, ZOOM = 40.0, 0.2, 0.2, 0.2
+# Sides of a random crop's rectangle, width to height.
+ASPECT = (3 / 4, 4 / 3)
 
 
 def augmented(image, generators):
@@ -56,3 +61,51 @@ def random_affine(size, generator):
     to_centre = np.array([[1, 0, -centre], [0, 1, -centre], [0, 0, 1]])
     back = np.array([[1, 0, centre], [0, 1, centre], [0, 0, 1]])
     return (back @ rotate @ move @ slant @ scale @ to_centre)[:2]
+
+
+def cropped(image, smallest, generator):
+    """Return a random crop of a picture, flipped half of the time, at the picture's size.
+
+    Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more.
+
+    Args:
+        image: uint8 array (size, size, 3).
+        smallest: fraction of the area, over 0 to 1.
+        generator: numpy Generator.
+
+    Returns:
+        uint8 array (size, size, 3).
+    """
+    size = image.shape[0]
+    area, ratio = (
+        generator.uniform(smallest, 1),
+        math.exp(generator.uniform(*map(math.log, ASPECT))),
+    )
+    width, height = (min(1.0, math.sqrt(area * r)) * size for r in (ratio, 1 / ratio))
+    left, top = generator.uniform(0, size - width), generator.uniform(0, size - height)
+    right, bottom = left + width, top + height
+    view = Image.fromarray(image).resize(
+        (size, size), Image.Resampling.BILINEAR, (left, top, right, bottom)
+    )
+    view = np.asarray(view)
+    return view[:, ::-1] if generator.random() < 0.5 else view
+
+
+def mixed(images, labels, strength, generator):
+    """Return each picture of a batch blended with another one, and so the labels.
+
+    Zhang et al. 2017: mixup (arXiv:1710.09412), with one weight for the batch.
+
+    Args:
+        images: (B, size, size, 3).
+        labels: float (B, classes).
+        strength: both parameters of the beta distribution that the weight is drawn from, over 0.
+        generator: numpy Generator.
+
+    Returns:
+        images uint8 and labels float32, of the same shapes.
+    """
+    weight = np.float32(generator.beta(strength, strength))
+    images = images * weight + images[::-1] * (1 - weight)
+    labels = labels * weight + labels[::-1] * (1 - weight)
+    return np.rint(images).astype(np.uint8), labels.astype(np.float32)

@@ -29,19 +29,24 @@ class ModelInfo:
         image_size: pixels.
         protocol: of the splits it was trained on.
         training: how it was trained: arguments, history, figures (plain JSON values).
+        enlarge_to: pixels to which the network enlarges its input; 0: it does not.
+        mirror: whether an image is judged together with its mirror image.
     """
 
     classes: list
     image_size: int
     protocol: str
     training: dict = field(default_factory=dict)
+    enlarge_to: int = 0
+    mirror: bool = False
 
 
-def build(info, dropout=0.0):
+def build(info):
     """Build our network for a model's classes and image size, weights fresh."""
     from resnet50 import resnet50
 
-    return resnet50((info.image_size, info.image_size, 3), len(info.classes), dropout)
+    shape = (info.image_size, info.image_size, 3)
+    return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
 
 
 def save(path, model, info):
@@ -49,20 +54,19 @@ def save(path, model, info):
 
     Args:
         path: ends in .h5.
-        model: a `resnet50`; saved as float32, without dropout, whatever it was trained with.
+        model: a `resnet50`; saved as float32, without dropout and all of it trainable, whatever
+            it was trained with.
         info: ModelInfo.
     """
     import keras
 
-    plain = model
-    if model.dtype_policy.name != "float32" or _has_dropout(model):
-        policy = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("float32")
-        try:
-            plain = build(info)
-        finally:
-            keras.config.set_dtype_policy(policy)
-        plain.set_weights(model.get_weights())
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        plain = build(info)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    plain.set_weights(model.get_weights())
     absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
     level = absl.level
     absl.setLevel(logging.ERROR)
@@ -74,14 +78,12 @@ def save(path, model, info):
                 file.attrs["version"] = VERSION
                 file.attrs["classes"] = np.array(info.classes, dtype=h5py.string_dtype())
                 file.attrs["image_size"] = info.image_size
+                file.attrs["enlarge_to"] = info.enlarge_to
+                file.attrs["mirror"] = info.mirror
                 file.attrs["protocol"] = info.protocol
                 file.attrs["training"] = json.dumps(info.training)
     finally:
         absl.setLevel(level)
-
-
-def _has_dropout(model):
-    return any(layer.name.startswith("drop") for layer in model.layers)
 
 
 def load_info(path):
@@ -112,6 +114,23 @@ def load(path):
     return model, info
 
 
+def probabilities(model, images, mirror):
+    """Return a network's probabilities for a batch of images.
+
+    Args:
+        model: a `resnet50`.
+        images: RGB pixels 0..255, (N, size, size, 3).
+        mirror: take the mean of those for the images and for their mirror images.
+
+    Returns:
+        float32 array (N, classes).
+    """
+    outputs = np.asarray(model.predict_on_batch(images))
+    if mirror:
+        outputs = (outputs + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2
+    return outputs
+
+
 def _info(path, file):
     try:
         info = ModelInfo(
@@ -119,6 +138,8 @@ def _info(path, file):
             int(file.attrs["image_size"]),
             str(file.attrs["protocol"]),
             json.loads(file.attrs["training"]),
+            int(file.attrs.get("enlarge_to", 0)),
+            bool(file.attrs.get("mirror", False)),
         )
         version = int(file.attrs["version"])
     except (KeyError, TypeError, ValueError, OSError) as error:
@@ -126,6 +147,7 @@ def _info(path, file):
             f"{path}: not a model file of train.py; train.py --init reads other ResNet-50 weights"
         ) from error
     sound = 2 <= len(info.classes) <= MAX_CLASSES and 32 <= info.image_size <= MAX_SIZE
+    sound = sound and 0 <= info.enlarge_to <= MAX_SIZE
     if version != VERSION or not sound:
         raise UserError(f"{path}: a model file this program does not read; train it again")
     return info

@@ -1,5 +1,7 @@
 """Which number format the network computes in."""
 
+import os
+import platform
 from pathlib import Path
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
@@ -31,6 +33,20 @@ def choose(precision):
     if "amx_bf16" in cpu_flags():
         return "bfloat16", "the processor has bfloat16 matrix units"
     return "float32", "the processor has no bfloat16 matrix units"
+
+
+def device():
+    """Return what the network is computed on, in words."""
+    import keras
+
+    if any(name.startswith("cpu") for name in keras.distribution.list_devices()):
+        lines = (
+            Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+        )
+        names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        units = " with AMX" if "amx_bf16" in cpu_flags() else ""
+        return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{units}"
+    return ", ".join(keras.distribution.list_devices())
 
 
 def cpu_flags(path="/proc/cpuinfo"):

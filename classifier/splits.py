@@ -31,24 +31,34 @@ class Protocol:
     leaks: bool = False
 
 
-def protocols(val_per_class=5):
-    """Return the table of protocols by name; `val_per_class` (0 to 29) is the paper protocol's."""
+def protocols(val_per_class=None):
+    """Return the table of protocols by name.
+
+    Args:
+        val_per_class: photographs of a class in val, 0 to 29; None: as the protocol has it.
+    """
 
     def fifth(n):
         return min(20, n // 5)
 
+    held = 5 if val_per_class is None else val_per_class  # of the paper protocol's 30
+
     return {
         "clean": Protocol(
             "min(20, 20%%) of each class to val and as many to test, the rest to train",
-            {"test": fifth, "val": fifth, "train": None},
+            {
+                "test": fifth,
+                "val": fifth if val_per_class is None else lambda n: val_per_class,
+                "train": None,
+            },
             least=5,
         ),
         "paper": Protocol(
-            "30 photographs of each class to train, of which --val-per-class are held for val, and "
+            "30 photographs of each class to train, of which 5 are held for val, and "
             "up to 50 others to test",
             {
-                "train": lambda n: 30 - val_per_class,
-                "val": lambda n: val_per_class,
+                "train": lambda n: 30 - held,
+                "val": lambda n: held,
                 "test": lambda n: 50,
             },
             least=31,

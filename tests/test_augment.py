@@ -6,7 +6,16 @@ import math
 import numpy as np
 import pytest
 
-from classifier.augment import ROTATION, SHEAR, SHIFT, ZOOM, augmented, random_affine
+from classifier.augment import (
+    ROTATION,
+    SHEAR,
+    SHIFT,
+    ZOOM,
+    augmented,
+    cropped,
+    mixed,
+    random_affine,
+)
 from classifier.seeds import generator
 
 
@@ -134,3 +143,34 @@ def test_no_colour_comes_from_outside_the_picture():
         seen |= set(map(tuple, copy.reshape(-1, 3)))
     for edge in (image[0, 5], image[-1, 5], image[5, 0], image[5, -1]):
         assert tuple(edge) in seen
+
+
+def test_crops_are_parts_of_the_picture_at_its_size():
+    ramp = np.arange(64, dtype=np.uint8)
+    image = np.stack(
+        [*np.broadcast_arrays(ramp[:, None], ramp[None, :])] + [np.zeros((64, 64))], -1
+    )
+    image = image.astype(np.uint8)
+    areas, flips = [], 0
+    for number in range(300):
+        view = cropped(image, 0.25, np.random.default_rng(number)).astype(float)
+        assert view.shape == image.shape
+        steps = np.diff(view, axis=1)[:, 8:-8, 1].mean(), np.diff(view, axis=0)[8:-8, :, 0].mean()
+        flips += steps[0] < 0
+        areas.append(abs(steps[0]) * steps[1])
+    assert 120 < flips < 180
+    assert 0.2 < min(areas) < 0.32
+    assert 0.93 < max(areas) <= 1.05
+    same = [cropped(image, 0.5, np.random.default_rng(7)) for _ in range(2)]
+    np.testing.assert_array_equal(*same)
+
+
+def test_mixed_pictures_and_labels_have_the_same_weights():
+    images = np.zeros((4, 2, 2, 3), np.uint8)
+    images[0] = 200
+    labels = np.eye(4, dtype=np.float32)
+    blended, weights = mixed(images, labels, 1.0, np.random.default_rng(0))
+    assert blended.dtype == np.uint8
+    np.testing.assert_allclose(blended[:, 0, 0, 0] / 200, weights[:, 0], atol=0.003)
+    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
+    assert 0 < weights[0, 0] < 1

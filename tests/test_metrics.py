@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
-from classifier.metrics import summary, wilson_interval
+from classifier.metrics import mean_per_class_interval, summary, wilson_interval
 
 
 def test_figures_equal_scikit_learns():
@@ -27,3 +27,16 @@ def test_interval_is_wilsons():
     assert wilson_interval(0, 20)[0] == 0
     assert wilson_interval(20, 20)[1] == pytest.approx(1)
     assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_mean_per_class_interval_covers_the_truth():
+    random = np.random.default_rng(0)
+    rates = random.uniform(0.6, 1.0, 40)
+    labels = np.repeat(np.arange(40), 12)
+    covered = 0
+    for _ in range(400):
+        right = random.random(len(labels)) < rates[labels]
+        mean, low, high = mean_per_class_interval(right, labels)
+        assert low < mean < high
+        covered += low <= rates.mean() <= high
+    assert 0.93 <= covered / 400 <= 0.995

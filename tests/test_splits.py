@@ -73,6 +73,13 @@ def test_paper_takes_30_and_up_to_50(counts, seed, val):
         assert sides == Counter({"train": 30 - val, "val": val, "test": test, None: left})
 
 
+def test_clean_without_val_has_the_same_test():
+    labels = photographs([31, 60, 200])
+    usual, whole = (split(labels, range(291), protocols(v)["clean"], 3) for v in (None, 0))
+    assert set(whole) == {"train", "test"}
+    assert [side == "test" for side in whole] == [side == "test" for side in usual]
+
+
 def test_paper_by_default_is_25_and_5_and_50():
     labels = photographs([100])
     sides = count_sides(labels, split(labels, range(100), PAPER, 0))["class 0"]

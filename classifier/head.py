@@ -1,0 +1,41 @@
+"""The head of a pretrained network, started from a logistic regression on its features."""
+
+import keras
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+# On val (clean, 64x64 arrays enlarged to 256) 0.02 gives 91.3% and 0.1 gives 91.7%, without the
+# mirror images 91.0%.
+INVERSE_PENALTY = 0.1
+MAX_ITERATIONS = 200
+
+
+def start_head(model, batches, labels):
+    """Set the last Dense layer of a network to the regression from its features to the labels.
+
+    The features are those of the photographs and of their mirror images.
+
+    Args:
+        model: a network with layers "avg_pool" and a Dense one named fc...
+        batches: keras.utils.PyDataset of the training photographs, in order.
+        labels: int array (N,), their class numbers; at least 2 different ones.
+
+    Returns:
+        the regression's accuracy on these pictures, 0..1.
+    """
+    features = keras.Model(model.input, model.get_layer("avg_pool").output)
+    images = (batches[index][0] for index in range(len(batches)))
+    found = [[features.predict_on_batch(x) for x in (i, i[:, :, ::-1])] for i in images]
+    found = np.concatenate([np.concatenate(side) for side in zip(*found, strict=True)])
+    found, labels = found.astype(np.float32), np.tile(labels, 2)
+    fitted = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(found, labels)
+    (head,) = (layer for layer in model.layers if layer.name.startswith("fc"))
+    kernel, bias = (np.zeros(w.shape, np.float32) for w in head.weights)
+    weights, intercepts = fitted.coef_, fitted.intercept_
+    if len(fitted.classes_) == 2:  # scikit-learn gives the one logit between the two
+        weights = np.concatenate([-weights, weights]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    kernel[:, fitted.classes_] = weights.T
+    bias[fitted.classes_] = intercepts
+    head.set_weights([kernel, bias])
+    return fitted.score(found, labels)

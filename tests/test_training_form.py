@@ -1,0 +1,93 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from classifier.training_form import convolve, stage, training_form
+from resnet50 import resnet50
+
+RANDOM = np.random.default_rng(0)
+IMAGES = RANDOM.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
+LABELS = np.eye(3)[[0, 1, 2, 0]]
+
+
+def network():
+    """A small-headed network whose BatchNorms are not at their first values."""
+    keras.utils.set_random_seed(0)
+    model = resnet50((64, 64, 3), 3, dropout=0.0)
+    random = np.random.default_rng(1)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            gamma, beta, mean, variance = layer.get_weights()
+            layer.set_weights(
+                [
+                    random.uniform(0.5, 1.0, gamma.shape),
+                    random.normal(0, 0.1, beta.shape),
+                    random.normal(0, 0.1, mean.shape),
+                    random.uniform(0.5, 2.0, variance.shape),
+                ]
+            )
+    return model
+
+
+@pytest.mark.parametrize("norm", ["batch", "frozen"])
+def test_the_outputs_are_the_models(norm):
+    model = network()
+    form = training_form(model, 4, norm)
+    np.testing.assert_allclose(
+        form.predict_on_batch(IMAGES), model.predict_on_batch(IMAGES), atol=1e-5
+    )
+
+
+def after_a_step(model, trained):
+    trained.compile(
+        keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.CategoricalCrossentropy()
+    )
+    loss = trained.train_on_batch(IMAGES, LABELS)
+    return loss, {w.path: w.numpy() for layer in model.layers for w in layer.weights}
+
+
+def test_a_step_with_batch_statistics_is_kerass_own():
+    plain, other = network(), network()
+    loss, wanted = after_a_step(plain, plain)
+    form_loss, got = after_a_step(other, training_form(other, 4))
+    assert form_loss == pytest.approx(loss, rel=1e-4)
+    before = {w.path: w.numpy() for layer in network().layers for w in layer.weights}
+    for name, value in wanted.items():
+        change = np.linalg.norm(value - before[name])
+        assert np.linalg.norm(got[name] - value) <= 0.1 * change + 1e-3, name
+
+
+def test_a_step_with_frozen_norms_is_that_of_keras_with_untrainable_ones():
+    plain, other = network(), network()
+    for layer in plain.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    loss, wanted = after_a_step(plain, plain)
+    form_loss, got = after_a_step(other, training_form(other, 4, "frozen"))
+    assert form_loss == pytest.approx(loss, rel=1e-4)
+    for name, value in wanted.items():
+        np.testing.assert_allclose(got[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
+
+
+def test_frozen_stages_stay_and_the_others_move():
+    model = network()
+    before = {w.path: w.numpy() for layer in model.layers for w in layer.weights}
+    _, after = after_a_step(model, training_form(model, 4, "batch", freeze_stages=3))
+    for layer in model.layers:
+        if layer.name.startswith(("conv", "res")):
+            kernel = layer.kernel.path
+            same = np.array_equal(before[kernel], after[kernel])
+            assert same == (stage(layer.name) <= 3), layer.name
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "padding"),
+    [(4, 3, 1, "same"), (3, 3, 1, "same"), (8, 1, 1, "same"), (7, 1, 2, "same"), (9, 3, 1, "same")],
+)
+def test_matrix_products_are_convolutions(side, size, stride, padding):
+    x = RANDOM.normal(size=(2, side, side, 5)).astype(np.float32)
+    kernel = RANDOM.normal(size=(size, size, 5, 7)).astype(np.float32)
+    wanted = ops.conv(x, kernel, strides=stride, padding=padding)
+    got = convolve(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel), stride, padding)
+    np.testing.assert_allclose(got, wanted, atol=1e-4)
