@@ -11,7 +11,7 @@ import numpy as np
 
 from classifier import cli
 from classifier.cli import UserError
-from classifier.images import BadImage, decode, files_below
+from classifier.data.images import BadImage, decode, files_below
 
 BATCH = 64  # images a step
 
@@ -48,7 +48,7 @@ def parse_args():
 def main():
     args = parse_args()
     files = find(args.images)
-    from classifier import model_file
+    from classifier.prediction import model_file
 
     info = model_file.load_info(args.model)
     model = None

@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from classifier import archive, arrays, cli, sample
-from classifier.audit import overlaps
-from classifier.augment import augmented
+from classifier import cli
+from classifier.data import archive, arrays, sample
+from classifier.data.audit import overlaps
+from classifier.data.augment import augmented
 from classifier.cli import UserError
-from classifier.duplicates import HASH_SIZE, MAX_BITS, groups, near_pairs, perceptual_hash
+from classifier.data.duplicates import HASH_SIZE, MAX_BITS, groups, near_pairs, perceptual_hash
 from classifier.files import make_folder
-from classifier.images import BadImage, files_below, read_rgb, square
+from classifier.data.images import BadImage, files_below, read_rgb, square
 from classifier.seeds import generator
-from classifier.splits import LEAK_WARNING, SIDES, protocols, split
+from classifier.data.splits import LEAK_WARNING, SIDES, protocols, split
 from classifier.workers import ordered_map
 
 # Digits of 8x8 pixels look alike: at 20 bits nearly all of a class would count as one.

@@ -155,9 +155,9 @@ def parse_args():
 
 def main():
     args = parse_args()
-    from classifier.arrays import Arrays
+    from classifier.data.arrays import Arrays
     from classifier.files import make_folder
-    from classifier.splits import LEAK_WARNING
+    from classifier.data.splits import LEAK_WARNING
 
     with Arrays(args.data) as data:
         for side in ("train", "test"):
@@ -188,7 +188,7 @@ def main():
 
 def starting_state(args, latest):
     """Return the state of the run to begin or to go on with, as a checkpoint keeps it."""
-    from classifier import checkpoint
+    from classifier.training import checkpoint
 
     decisive = (
         "data",
@@ -235,9 +235,9 @@ def starting_state(args, latest):
 def train(args, data, checkpoints, state):
     """Fit the network, from the state's last epoch on; its best epoch is kept in best.h5."""
     keras = cli.start_keras()
-    from classifier import checkpoint, precision, weights
-    from classifier.batches import Batches
-    from classifier.training_form import training_form
+    from classifier.training import checkpoint, precision, pretrained
+    from classifier.training.batches import Batches
+    from classifier.training.fused import training_form
     from resnet50 import resnet50
 
     latest, done = checkpoints / "latest.h5", epochs_done(state)
@@ -257,9 +257,9 @@ def train(args, data, checkpoints, state):
         whole.summary()
     if not done and args.init != "scratch":
         if args.init == "imagenet":
-            taken = weights.load_imagenet(whole)
+            taken = pretrained.load_imagenet(whole)
         else:
-            taken = weights.load_file(whole, args.init, data.classes)
+            taken = pretrained.load_file(whole, args.init, data.classes)
         print(f"{taken} layers start from {args.init}")
 
     model = training_form(whole, args.batch_size, args.norm, args.freeze_stages)
@@ -282,7 +282,7 @@ def train(args, data, checkpoints, state):
     keeper = make_keeper(keras, args, data, checkpoints, state, whole)
     callbacks = [keeper]
     if args.tensorboard_vis:
-        from classifier.tensorboard import TensorBoard
+        from classifier.training.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard(args.logs / state["run"], batches))
     try:
@@ -318,8 +318,8 @@ def train(args, data, checkpoints, state):
 
 def regression_head(model, data, val, batch_size):
     """Start the head from a logistic regression; return its figures and minutes, and print them."""
-    from classifier.batches import Batches
-    from classifier.head import start_head
+    from classifier.training.batches import Batches
+    from classifier.training.head import start_head
 
     start = time.monotonic()
     photographs = Batches(data, "train", batch_size, originals=True)
@@ -358,7 +358,8 @@ def make_keeper(keras, args, data, checkpoints, state, whole):
 
     All it decides follows from the history, so a resumed run decides as the first would have.
     """
-    from classifier import checkpoint, model_file
+    from classifier.prediction import model_file
+    from classifier.training import checkpoint
 
     history = state["history"]
 
@@ -395,8 +396,9 @@ def make_keeper(keras, args, data, checkpoints, state, whole):
 def evaluate(args, data, checkpoints, state):
     """Print the figures of the best epoch and save it, with them, as the model."""
     cli.start_keras()
-    from classifier import metrics, model_file
-    from classifier.batches import Batches
+    from classifier.evaluation import metrics
+    from classifier.prediction import model_file
+    from classifier.training.batches import Batches
 
     model, _ = model_file.load(checkpoints / "best.h5")
     info = describe(args, data, state)
@@ -427,8 +429,8 @@ def describe(args, data, state):
 
     import keras
 
-    from classifier import precision
-    from classifier.model_file import ModelInfo
+    from classifier.training import precision
+    from classifier.prediction.model_file import ModelInfo
 
     losses = state["history"].get("val_loss")
     training = {

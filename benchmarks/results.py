@@ -21,10 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from classifier import cli, model_file  # noqa: E402
+from classifier import cli  # noqa: E402
+from classifier.prediction import model_file  # noqa: E402
 from classifier.cli import UserError  # noqa: E402
 from classifier.files import written_aside  # noqa: E402
-from classifier.metrics import wilson_interval  # noqa: E402
+from classifier.evaluation.metrics import wilson_interval  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
 

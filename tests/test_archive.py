@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from classifier.archive import BACKGROUND, TAR_NAME, download, unpack
+from classifier.data.archive import BACKGROUND, TAR_NAME, download, unpack
 from classifier.cli import UserError
 
 TOP = "101_ObjectCategories"
@@ -108,7 +108,7 @@ def test_what_an_interrupted_run_left_is_no_hindrance(tmp_path):
 
 
 def test_the_official_checksum_gives_no_note(tmp_path, monkeypatch):
-    monkeypatch.setattr("classifier.archive.TAR_MD5", hashlib.md5(SMALL).hexdigest())
+    monkeypatch.setattr("classifier.data.archive.TAR_MD5", hashlib.md5(SMALL).hexdigest())
     for name, data in (("plain", SMALL), ("zip", zipped(SMALL))):
         (tmp_path / name).write_bytes(data)
         assert unpack(tmp_path / name, tmp_path / f"set-{name}") is None
@@ -151,10 +151,10 @@ def test_members_that_lead_elsewhere_are_refused(name, tmp_path):
 
 
 def test_too_many_and_too_large_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("classifier.archive.MAX_FILES", 8)
+    monkeypatch.setattr("classifier.data.archive.MAX_FILES", 8)
     assert "far more" in refused(SMALL, tmp_path)
-    monkeypatch.setattr("classifier.archive.MAX_FILES", 20)
-    monkeypatch.setattr("classifier.archive.MAX_BYTES", 6000)
+    monkeypatch.setattr("classifier.data.archive.MAX_FILES", 20)
+    monkeypatch.setattr("classifier.data.archive.MAX_BYTES", 6000)
     assert "far more" in refused(SMALL, tmp_path)
 
 

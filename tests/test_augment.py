@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from classifier.augment import (
+from classifier.data.augment import (
     ROTATION,
     SHEAR,
     SHIFT,

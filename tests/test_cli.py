@@ -3,7 +3,8 @@ import argparse
 import pytest
 from conftest import assert_one_line_error, run
 
-from classifier import cli, precision
+from classifier import cli
+from classifier.training import precision
 
 
 @pytest.mark.parametrize("script", ["prepro.py", "train.py", "predict.py"])

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from classifier.duplicates import HASH_BYTES, HASH_SIZE, MAX_BITS, groups, near_pairs
-from classifier.duplicates import perceptual_hash as hash_of
-from classifier.images import square
+from classifier.data.duplicates import HASH_BYTES, HASH_SIZE, MAX_BITS, groups, near_pairs
+from classifier.data.duplicates import perceptual_hash as hash_of
+from classifier.data.images import square
 
 
 def picture(seed):

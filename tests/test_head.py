@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from classifier.head import start_head
+from classifier.training.head import start_head
 
 
 class Pictures(keras.utils.PyDataset):

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from classifier.images import BadImage, decode, files_below, read_rgb
+from classifier.data.images import BadImage, decode, files_below, read_rgb
 
 ODD_NAMES = [
     "with space.jpg",

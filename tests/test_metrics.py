@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
-from classifier.metrics import mean_per_class_interval, summary, wilson_interval
+from classifier.evaluation.metrics import mean_per_class_interval, summary, wilson_interval
 
 
 def test_figures_equal_scikit_learns():

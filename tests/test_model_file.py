@@ -5,7 +5,8 @@ import keras
 import numpy as np
 import pytest
 
-from classifier import checkpoint, model_file, weights
+from classifier.prediction import model_file
+from classifier.training import checkpoint, pretrained
 from classifier.cli import UserError
 from resnet50 import resnet50
 
@@ -100,9 +101,9 @@ def test_no_file_and_no_hdf5_file_are_refused(tmp_path):
 
 def test_init_takes_our_own_model_with_its_head(network, saved):
     fresh = resnet50((32, 32, 3), 3, dropout=0)
-    assert weights.load_file(fresh, saved, CLASSES) == 107
+    assert pretrained.load_file(fresh, saved, CLASSES) == 107
     np.testing.assert_array_equal(fresh.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
-    assert weights.load_file(fresh, saved, ["x", "y", "z"]) == 106
+    assert pretrained.load_file(fresh, saved, ["x", "y", "z"]) == 106
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -122,7 +123,7 @@ def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path, whole):
                 for name, value in zip(names, layer.get_weights(), strict=True):
                     group[name] = value
     ours = resnet50((32, 32, 3), 5, dropout=0)
-    assert weights.load_file(ours, path, list("abcde")) == 106
+    assert pretrained.load_file(ours, path, list("abcde")) == 106
     features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
     scaled = keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32))
     np.testing.assert_allclose(
@@ -134,7 +135,7 @@ def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save(tmp_path / "other.h5")
     with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
-        weights.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
+        pretrained.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
 
 
 def compiled():

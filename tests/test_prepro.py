@@ -18,12 +18,12 @@ from conftest import ROOT, assert_one_line_error, command, run
 from PIL import Image, ImageOps
 
 import prepro
-from classifier.arrays import Arrays
-from classifier.audit import overlaps
-from classifier.augment import augmented
+from classifier.data.arrays import Arrays
+from classifier.data.audit import overlaps
+from classifier.data.augment import augmented
 from classifier.cli import UserError
-from classifier.duplicates import perceptual_hash
-from classifier.images import decode
+from classifier.data.duplicates import perceptual_hash
+from classifier.data.images import decode
 from classifier.seeds import generator
 
 CLASSES = ("ant", "bee", "cat")
@@ -201,7 +201,7 @@ def test_rows_are_read_in_the_order_asked_for(arrays):
 
 
 def test_the_arrays_describe_themselves_to_people(folder, made):
-    show = [sys.executable, "-m", "classifier.arrays", "datasets/set.h5"]
+    show = [sys.executable, "-m", "classifier.data.arrays", "datasets/set.h5"]
     options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     text = subprocess.check_output(show, **options)
     assert "train 180, val 27, test 27" in text

@@ -7,8 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from classifier.cli import UserError
-from classifier.duplicates import groups
-from classifier.splits import protocols, split
+from classifier.data.duplicates import groups
+from classifier.data.splits import protocols, split
 
 PAPER = protocols()["paper"]
 CLEAN = protocols()["clean"]

@@ -17,7 +17,7 @@ import pytest
 from conftest import assert_one_line_error, command, run
 from PIL import Image, ImageOps
 
-from classifier import model_file
+from classifier.prediction import model_file
 
 TRAIN = ("--data", "datasets/tiny.h5", "-lr", 0.005, "--num-epochs", 2, "--batch-size", 8,
          "--dropout", 0.2, "--precision", "float32", "--patience", 0, "--no-mirror")  # fmt: skip

@@ -20,9 +20,9 @@ import numpy as np
 
 from classifier import cli
 from classifier.cli import UserError
-from classifier.duplicates import HASH_BYTES
+from classifier.data.duplicates import HASH_BYTES
 from classifier.files import dataset, open_hdf5, reserve, written_aside
-from classifier.splits import SIDES
+from classifier.data.splits import SIDES
 
 VERSION = 1
 
@@ -191,7 +191,7 @@ class Arrays:
 
 def main():
     """Print what an arrays file holds."""
-    parser = cli.Parser(prog="python -m classifier.arrays", description=main.__doc__)
+    parser = cli.Parser(prog="python -m classifier.data.arrays", description=main.__doc__)
     parser.add_argument("file", type=Path, help="arrays of prepro.py")
     parser.add_argument("--held-out", action="store_true", help="print a test photograph's path")
     args = parser.parse_args()

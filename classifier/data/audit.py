@@ -6,8 +6,8 @@ from itertools import combinations
 
 import numpy as np
 
-from classifier.duplicates import near_pairs, perceptual_hash
-from classifier.splits import SIDES
+from classifier.data.duplicates import near_pairs, perceptual_hash
+from classifier.data.splits import SIDES
 
 # Hashes of one photograph at two sizes differ by a few bits, those of two photographs by about 128.
 SAME_PICTURE_BITS = 96

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from classifier.training_form import convolve, stage, training_form
+from classifier.training.fused import convolve, stage, training_form
 from resnet50 import resnet50
 
 RANDOM = np.random.default_rng(0)

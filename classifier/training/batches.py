@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from classifier.augment import cropped, mixed
+from classifier.data.augment import cropped, mixed
 from classifier.seeds import generator
 
 

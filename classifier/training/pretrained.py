@@ -2,7 +2,7 @@
 
 from classifier.cli import UserError
 from classifier.files import open_hdf5
-from classifier.model_file import layer_weights
+from classifier.prediction.model_file import layer_weights
 
 
 def load_imagenet(model):
