@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from classifier import cli
-from classifier.cli import UserError
-from classifier.data.images import BadImage, decode, files_below
+from classifier.data.images import ImageError, decode, files_below
+from classifier.errors import UserError
 
 BATCH = 64  # images a step
 
@@ -60,7 +60,7 @@ def main():
             try:
                 images.append(decode(open_image(name), info.image_size))
                 names.append(name)
-            except BadImage as error:
+            except ImageError as error:
                 failed += 1
                 message = f"{name}: {error}; give a JPEG, PNG, GIF, BMP, TIFF or WebP image"
                 if args.strict or len(files) == 1:

@@ -19,12 +19,12 @@ from classifier import cli
 from classifier.data import archive, arrays, sample
 from classifier.data.audit import overlaps
 from classifier.data.augment import augmented
-from classifier.cli import UserError
 from classifier.data.duplicates import HASH_SIZE, MAX_BITS, groups, near_pairs, perceptual_hash
+from classifier.data.images import ImageError, files_below, read_rgb, square
+from classifier.data.splits import LEAK_WARNING, SPLITS, assign_splits, protocols
+from classifier.errors import UserError
 from classifier.files import make_folder
-from classifier.data.images import BadImage, files_below, read_rgb, square
 from classifier.seeds import generator
-from classifier.data.splits import LEAK_WARNING, SIDES, protocols, split
 from classifier.workers import ordered_map
 
 # Digits of 8x8 pixels look alike: at 20 bits nearly all of a class would count as one.
@@ -99,7 +99,7 @@ def parse_args():
         "--audit",
         action="store_true",
         help="make nothing: check that the finished arrays share no photograph "
-        "between their sides; exit 1 if they do, naming the pairs",
+        "between their splits; exit 1 if they do, naming the pairs",
     )
     add(
         "--verbose",
@@ -248,7 +248,7 @@ def decode_chunk(task):
             pixels = square(rgb, size)
             thumbnail = pixels if size == HASH_SIZE else square(rgb, HASH_SIZE)
             results.append((pixels, perceptual_hash(thumbnail)))
-        except BadImage as error:
+        except ImageError as error:
             results.append(str(error))
     return results
 
@@ -256,23 +256,23 @@ def decode_chunk(task):
 def make_plan(labels, group_of, classes, protocol, args):
     """Decide every row of the arrays: {"train": [Example, ...], "val": ..., "test": ...}."""
     number = {name: i for i, name in enumerate(classes)}
-    plan = {side: [] for side in SIDES}
+    plan = {split: [] for split in SPLITS}
     if protocol.leaks:
         rows = [
             arrays.Example(i, k, number[labels[i]])
             for i, k in copies(labels, range(len(labels)), args)
         ]
         names = [classes[row.label] for row in rows]
-        for row, side in zip(
-            rows, split(names, range(len(rows)), protocol, args.seed), strict=True
+        for row, split in zip(
+            rows, assign_splits(names, range(len(rows)), protocol, args.seed), strict=True
         ):
-            plan[side].append(row)
+            plan[split].append(row)
         return plan
-    sides = split(labels, group_of, protocol, args.seed)
-    for side in SIDES:
-        chosen = [i for i in range(len(labels)) if sides[i] == side]
-        pairs = copies(labels, chosen, args) if side == "train" else [(i, 0) for i in chosen]
-        plan[side] = [arrays.Example(i, k, number[labels[i]]) for i, k in pairs]
+    splits = assign_splits(labels, group_of, protocol, args.seed)
+    for split in SPLITS:
+        chosen = [i for i in range(len(labels)) if splits[i] == split]
+        pairs = copies(labels, chosen, args) if split == "train" else [(i, 0) for i in chosen]
+        plan[split] = [arrays.Example(i, k, number[labels[i]]) for i, k in pairs]
     return plan
 
 
@@ -296,11 +296,11 @@ def copies(labels, chosen, args):
 def write(plan, sources, hashes, classes, spool, args, attributes):
     """Augment and write the arrays; the file appears whole when all rows are in it."""
     tasks = []
-    for side in SIDES:
-        for start in range(0, len(plan[side]), CHUNK):
-            rows = plan[side][start : start + CHUNK]
+    for split in SPLITS:
+        for start in range(0, len(plan[split]), CHUNK):
+            rows = plan[split][start : start + CHUNK]
             wanted = [(row.photograph, row.copy, sources[row.photograph]) for row in rows]
-            tasks.append((side, start, wanted, spool, args.image_size, args.seed))
+            tasks.append((split, start, wanted, spool, args.image_size, args.seed))
     total = sum(len(rows) for rows in plan.values())
     with (
         arrays.create(
@@ -309,8 +309,8 @@ def write(plan, sources, hashes, classes, spool, args, attributes):
         tqdm(total=total, desc="Augmenting", unit=" images", disable=None) as bar,
     ):
         for task, X in zip(tasks, ordered_map(augment_chunk, tasks, args.workers), strict=True):
-            side, start = task[:2]
-            file[side]["X"][start : start + len(X)] = X
+            split, start = task[:2]
+            file[split]["X"][start : start + len(X)] = X
             bar.update(len(X))
 
 
@@ -356,7 +356,7 @@ def report_groups(group_of, near, sources, labels, verbose):
     across = sum(len({labels[i] for i in group}) > 1 for group in found)
     print(
         f"near-duplicates: {len(near)} pairs in {len(found)} groups "
-        f"({across} across classes), kept on one side"
+        f"({across} across classes), kept in one split"
     )
     if found:
         print("  most in " + ", ".join(f"{label} {n}" for label, n in count.most_common(5)))
@@ -367,34 +367,34 @@ def report_groups(group_of, near, sources, labels, verbose):
 
 def report_shapes(plan, classes, args):
     """Print numbers and shapes as the original does; where --verbose, a table of classes."""
-    for side, name in (("train", "training"), ("val", "validation"), ("test", "test")):
-        count = len(plan[side])
+    for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
+        count = len(plan[split])
         print(f"number of {name} examples: {count}")
-        print(f"X_{side} shape: ({count}, {args.image_size}, {args.image_size}, 3)")
-        print(f"Y_{side} shape: ({count}, {len(classes)})")
+        print(f"X_{split} shape: ({count}, {args.image_size}, {args.image_size}, 3)")
+        print(f"Y_{split} shape: ({count}, {len(classes)})")
     if args.verbose:
-        counts = {side: Counter(row.label for row in plan[side]) for side in SIDES}
+        counts = {split: Counter(row.label for row in plan[split]) for split in SPLITS}
         width = max(5, *map(len, classes))
         print(f"{'class':{width}}  train    val   test")
         for number, name in enumerate(classes):
-            print(f"{name:{width}} " + " ".join(f"{counts[side][number]:6}" for side in SIDES))
+            print(f"{name:{width}} " + " ".join(f"{counts[split][number]:6}" for split in SPLITS))
 
 
 def audit(args):
-    """Check finished arrays; return 1 and name the pairs if their sides overlap."""
+    """Check finished arrays; return 1 and name the pairs if their splits overlap."""
     with arrays.Arrays(args.output) as finished:
         bits = args.near_duplicate_bits
         found = overlaps(finished, finished.near_duplicate_bits if bits is None else bits)
-        counts = ", ".join(f"{side} {finished.count(side)}" for side in SIDES)
+        counts = ", ".join(f"{split} {finished.count(split)}" for split in SPLITS)
         print(f"audit of {args.output}: protocol {finished.protocol}, {counts}")
-    for side, source, other_side, other_source, why in found[: None if args.verbose else 20]:
-        print(f"overlap: {side} {source} = {other_side} {other_source} ({why})")
+    for split, source, other_split, other_source, why in found[: None if args.verbose else 20]:
+        print(f"overlap: {split} {source} = {other_split} {other_source} ({why})")
     if found:
         if len(found) > 20 and not args.verbose:
             print(f"... and {len(found) - 20} more (--verbose lists them)")
-        print(f"prepro.py: audit: {len(found)} overlaps between the sides", file=sys.stderr)
+        print(f"prepro.py: audit: {len(found)} overlaps between the splits", file=sys.stderr)
         return 1
-    print("audit: no photograph, copy or near-duplicate stands on two sides")
+    print("audit: no photograph, copy or near-duplicate stands in two splits")
     return 0
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from classifier import cli
-from classifier.cli import UserError
+from classifier.errors import UserError
 
 # How a network is trained, as data. A flag given on the command line goes before its recipe.
 RECIPES = {
@@ -156,13 +156,13 @@ def parse_args():
 def main():
     args = parse_args()
     from classifier.data.arrays import Arrays
-    from classifier.files import make_folder
     from classifier.data.splits import LEAK_WARNING
+    from classifier.files import make_folder
 
     with Arrays(args.data) as data:
-        for side in ("train", "test"):
-            if data.count(side) == 0:
-                raise UserError(f"{args.data}: {side} is empty; make it again with prepro.py")
+        for split in ("train", "test"):
+            if data.count(split) == 0:
+                raise UserError(f"{args.data}: {split} is empty; make it again with prepro.py")
         rows = (data.copies("train") == 0).sum() if args.originals else data.count("train")
         if rows < args.batch_size:
             raise UserError(
@@ -237,7 +237,7 @@ def train(args, data, checkpoints, state):
     keras = cli.start_keras()
     from classifier.training import checkpoint, precision, pretrained
     from classifier.training.batches import Batches
-    from classifier.training.fused import training_form
+    from classifier.training.fused import fuse
     from resnet50 import resnet50
 
     latest, done = checkpoints / "latest.h5", epochs_done(state)
@@ -262,7 +262,7 @@ def train(args, data, checkpoints, state):
             taken = pretrained.load_file(whole, args.init, data.classes)
         print(f"{taken} layers start from {args.init}")
 
-    model = training_form(whole, args.batch_size, args.norm, args.freeze_stages)
+    model = fuse(whole, args.batch_size, args.norm, args.freeze_stages)
     batches = Batches(
         data, "train", args.batch_size, args.seed, epoch=done,
         originals=args.originals, crop=args.crop, mixup=args.mixup,
@@ -403,16 +403,16 @@ def evaluate(args, data, checkpoints, state):
     model, _ = model_file.load(checkpoints / "best.h5")
     info = describe(args, data, state)
     print(f"best epoch: {info.training['best_epoch']} of {epochs_done(state)}")
-    for side in ("val", "test"):
-        if data.count(side):
-            batches = Batches(data, side, 64)
+    for split in ("val", "test"):
+        if data.count(split):
+            batches = Batches(data, split, 64)
             outputs = [
                 model_file.probabilities(model, batches[i][0], info.mirror)
                 for i in range(len(batches))
             ]
-            figures = metrics.summary(np.concatenate(outputs), data.labels(side))
-            info.training[side] = figures
-            name, accuracy = side.capitalize(), figures["accuracy"]
+            figures = metrics.summary(np.concatenate(outputs), data.labels(split))
+            info.training[split] = figures
+            name, accuracy = split.capitalize(), figures["accuracy"]
             print(f"{name} Loss = {figures['loss']:.4f}")
             print(f"{name} Accuracy = {accuracy:.2%} ({accuracy:.4f})")
             print(
@@ -429,8 +429,8 @@ def describe(args, data, state):
 
     import keras
 
-    from classifier.training import precision
     from classifier.prediction.model_file import ModelInfo
+    from classifier.training import precision
 
     losses = state["history"].get("val_loss")
     training = {

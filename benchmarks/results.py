@@ -22,10 +22,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from classifier import cli  # noqa: E402
-from classifier.prediction import model_file  # noqa: E402
-from classifier.cli import UserError  # noqa: E402
-from classifier.files import written_aside  # noqa: E402
+from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.metrics import wilson_interval  # noqa: E402
+from classifier.files import atomic_write  # noqa: E402
+from classifier.prediction import model_file  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
 
@@ -125,8 +125,8 @@ def call(command):
 def keep(name, runs):
     """Write a row's JSON file from its runs."""
     figures = {"row": name, "command": [shlex.join(["python", *c]) for c in commands(name)]}
-    for side in ("test", "val"):
-        parts = [part[side] for part in runs if part[side]]
+    for split in ("test", "val"):
+        parts = [part[split] for part in runs if part[split]]
         if not parts:
             continue
         mean = {key: statistics.mean(part[key] for part in parts) for key in parts[0]}
@@ -135,7 +135,7 @@ def keep(name, runs):
             mean[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
         # All seeds are read on the same photographs: more seeds do not make the interval narrower.
         mean["low"], mean["high"] = wilson_interval(mean["accuracy"] * mean["n"], mean["n"])
-        figures[side] = mean
+        figures[split] = mean
     figures |= {
         "minutes": statistics.mean(part["minutes"] for part in runs),
         "seeds": [part["seed"] for part in runs],
@@ -145,7 +145,7 @@ def keep(name, runs):
         "runs": runs,
     }
     path = RESULTS / f"{name}.json"
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         Path(aside).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"figures: {path.relative_to(ROOT)}")
 

@@ -1,4 +1,4 @@
-"""Command lines that fail in one line: the flag or file at fault and the way out."""
+"""Command lines that fail in one line: the flag or file at fault, cause and remedy."""
 
 import argparse
 import errno
@@ -9,9 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-
-class UserError(Exception):
-    """What the user can mend; its text is one line: the file or flag at fault and the way out."""
+from classifier.errors import UserError
 
 
 class _Help(argparse.HelpFormatter):
@@ -120,9 +118,9 @@ def run(main):
         number = int(within[1]) if within else error.errno
         reason = os.strerror(number) if within else error.strerror or str(error).splitlines()[0]
         full = number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        way_out = "free some disk space" if full else "choose a place you may read and write"
+        remedy = "free some disk space" if full else "choose a place you may read and write"
         print(
-            f"{name}: error: {place}{reason}; {way_out}; nothing was left half written",
+            f"{name}: error: {place}{reason}; {remedy}; nothing was left half written",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 
-from classifier.cli import UserError
+from classifier.errors import UserError
 
 
 def ordered_map(function, items, workers):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from classifier.data.archive import BACKGROUND, TAR_NAME, download, unpack
-from classifier.cli import UserError
+from classifier.errors import UserError
 
 TOP = "101_ObjectCategories"
 BYTES = np.random.default_rng(0).bytes

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from classifier.training.fused import convolve, stage, training_form
+from classifier.training.fused import convolve, fuse, stage
 from resnet50 import resnet50
 
 RANDOM = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def network():
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_the_outputs_are_the_models(norm):
     model = network()
-    form = training_form(model, 4, norm)
+    form = fuse(model, 4, norm)
     np.testing.assert_allclose(
         form.predict_on_batch(IMAGES), model.predict_on_batch(IMAGES), atol=1e-5
     )
@@ -50,7 +50,7 @@ def after_a_step(model, trained):
 def test_a_step_with_batch_statistics_is_kerass_own():
     plain, other = network(), network()
     loss, wanted = after_a_step(plain, plain)
-    form_loss, got = after_a_step(other, training_form(other, 4))
+    form_loss, got = after_a_step(other, fuse(other, 4))
     assert form_loss == pytest.approx(loss, rel=1e-4)
     before = {w.path: w.numpy() for layer in network().layers for w in layer.weights}
     for name, value in wanted.items():
@@ -64,7 +64,7 @@ def test_a_step_with_frozen_norms_is_that_of_keras_with_untrainable_ones():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     loss, wanted = after_a_step(plain, plain)
-    form_loss, got = after_a_step(other, training_form(other, 4, "frozen"))
+    form_loss, got = after_a_step(other, fuse(other, 4, "frozen"))
     assert form_loss == pytest.approx(loss, rel=1e-4)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -73,7 +73,7 @@ def test_a_step_with_frozen_norms_is_that_of_keras_with_untrainable_ones():
 def test_frozen_stages_stay_and_the_others_move():
     model = network()
     before = {w.path: w.numpy() for layer in model.layers for w in layer.weights}
-    _, after = after_a_step(model, training_form(model, 4, "batch", freeze_stages=3))
+    _, after = after_a_step(model, fuse(model, 4, "batch", freeze_stages=3))
     for layer in model.layers:
         if layer.name.startswith(("conv", "res")):
             kernel = layer.kernel.path

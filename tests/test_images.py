@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from classifier.data.images import BadImage, decode, files_below, read_rgb
+from classifier.data.images import ImageError, decode, files_below, read_rgb
 
 ODD_NAMES = [
     "with space.jpg",
@@ -161,7 +161,7 @@ def test_bad_files_say_why_in_a_few_words(name, as_path, tmp_path):
     data, reason = BAD[name]
     path = tmp_path / "photo.jpg"
     path.write_bytes(data)
-    with pytest.raises(BadImage, match=reason) as caught:
+    with pytest.raises(ImageError, match=reason) as caught:
         decode(path if as_path else io.BytesIO(data), 8)
     text = str(caught.value)
     assert 0 < len(text) < 100
@@ -169,9 +169,9 @@ def test_bad_files_say_why_in_a_few_words(name, as_path, tmp_path):
 
 
 def test_what_is_no_file_says_so(tmp_path):
-    with pytest.raises(BadImage, match="no such file"):
+    with pytest.raises(ImageError, match="no such file"):
         decode(tmp_path / "none.jpg", 8)
-    with pytest.raises(BadImage):
+    with pytest.raises(ImageError):
         decode(tmp_path, 8)
 
 
@@ -183,7 +183,7 @@ def test_a_pipe_is_no_photograph(tmp_path):
     before = signal.signal(signal.SIGALRM, too_long)
     signal.alarm(2)
     try:
-        with pytest.raises(BadImage) as caught:
+        with pytest.raises(ImageError) as caught:
             decode(tmp_path / "pipe.jpg", 8)
     finally:
         signal.alarm(0)
@@ -203,7 +203,7 @@ def test_damage_gives_pixels_or_bad_image_and_nothing_else(kind, changes, kept):
         data[int(place * len(data))] = value
     try:
         pixels = decode(io.BytesIO(data[: round(kept * len(data))]), 8)
-    except BadImage as error:
+    except ImageError as error:
         assert len(str(error).splitlines()) == 1
     else:
         assert (pixels.shape, pixels.dtype) == ((8, 8, 3), np.uint8)

@@ -5,9 +5,9 @@ import keras
 import numpy as np
 import pytest
 
+from classifier.errors import UserError
 from classifier.prediction import model_file
 from classifier.training import checkpoint, pretrained
-from classifier.cli import UserError
 from resnet50 import resnet50
 
 CLASSES = ["cat", "d\u00f6g", "o'wl"]

@@ -21,13 +21,13 @@ import prepro
 from classifier.data.arrays import Arrays
 from classifier.data.audit import overlaps
 from classifier.data.augment import augmented
-from classifier.cli import UserError
 from classifier.data.duplicates import perceptual_hash
 from classifier.data.images import decode
+from classifier.errors import UserError
 from classifier.seeds import generator
 
 CLASSES = ("ant", "bee", "cat")
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 NEAR = ["train/ant/image_0003.jpg", "train/ant/image_0900.jpg"]
 MIRRORED = ["train/bee/image_0007.jpg", "train/cat/image_0901.jpg"]
 FAST = ("--image-size", 32, "--target-per-class", 0, "--workers", 1)
@@ -60,14 +60,14 @@ def checksum(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def lines_of(sides, size=64, classes=3):
+def lines_of(splits, size=64, classes=3):
     """Return the lines that announce the arrays, from the numbers of examples."""
-    for count, (side, name) in zip(
-        sides, (("train", "training"), ("val", "validation"), ("test", "test")), strict=True
+    for count, (split, name) in zip(
+        splits, (("train", "training"), ("val", "validation"), ("test", "test")), strict=True
     ):
         yield f"number of {name} examples: {count}"
-        yield f"X_{side} shape: ({count}, {size}, {size}, 3)"
-        yield f"Y_{side} shape: ({count}, {classes})"
+        yield f"X_{split} shape: ({count}, {size}, {size}, 3)"
+        yield f"Y_{split} shape: ({count}, {classes})"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_the_originals_lines_are_printed(made):
     lines = made.stdout.splitlines()
     first = lines.index("number of training examples: 180")
     assert lines[first : first + 9] == list(lines_of((180, 27, 27)))
-    assert "near-duplicates: 2 pairs in 2 groups (1 across classes), kept on one side" in lines
+    assert "near-duplicates: 2 pairs in 2 groups (1 across classes), kept in one split" in lines
     assert f"  {NEAR[0]} = {NEAR[1]}" in lines
     assert f"  {MIRRORED[0]} = {MIRRORED[1]}" in lines
     table = [line.split() for line in lines]
@@ -137,11 +137,11 @@ def test_layout_and_attributes(folder, made):
             "version": 1, "image_size": 64, "protocol": "clean", "seed": 0,
             "target_per_class": 60, "near_duplicate_bits": 20, "left_out": "[]",
         }  # fmt: skip
-        assert set(file) == set(SIDES)
-        for side, count in zip(SIDES, (180, 27, 27), strict=True):
-            found = {name: (part.shape, part.dtype) for name, part in file[side].items()}
+        assert set(file) == set(SPLITS)
+        for split, count in zip(SPLITS, (180, 27, 27), strict=True):
+            found = {name: (part.shape, part.dtype) for name, part in file[split].items()}
             assert found.pop("source")[0] == (count,)
-            assert h5py.check_string_dtype(file[side]["source"].dtype).encoding == "utf-8"
+            assert h5py.check_string_dtype(file[split]["source"].dtype).encoding == "utf-8"
             assert found == {
                 "X": ((count, 64, 64, 3), np.uint8),
                 "Y": ((count, 3), np.uint8),
@@ -151,17 +151,17 @@ def test_layout_and_attributes(folder, made):
 
 
 def test_every_row_is_what_it_says(folder, arrays):
-    for side in SIDES:
-        X, Y = arrays.read(side, slice(None))
-        sources, copies = arrays.sources(side), arrays.copies(side)
+    for split in SPLITS:
+        X, Y = arrays.read(split, slice(None))
+        sources, copies = arrays.sources(split), arrays.copies(split)
         assert (Y.sum(axis=1) == 1).all()
-        assert [f"train/{CLASSES[i]}" for i in arrays.labels(side)] == [
+        assert [f"train/{CLASSES[i]}" for i in arrays.labels(split)] == [
             source.rpartition("/")[0] for source in sources
         ]
         assert len(set(zip(sources, copies.tolist(), strict=True))) == len(sources)
         for row in range(0, len(sources), 3):
             photo = decode(folder / "datasets/set" / sources[row], 64)
-            np.testing.assert_array_equal(arrays.hashes(side)[row], perceptual_hash(photo))
+            np.testing.assert_array_equal(arrays.hashes(split)[row], perceptual_hash(photo))
             if copies[row]:
                 key = ("augment", 0, sources[row], int(copies[row]))
                 (photo,) = augmented(photo, [generator(*key)])
@@ -183,14 +183,14 @@ def test_copies_are_made_of_train_alone_and_spread_evenly(arrays):
     assert {s for s, k in zip(sources, copies, strict=True) if k == 0} == set(sources)
 
 
-def test_sources_and_groups_stand_on_one_side(arrays):
-    side_of = {}
-    for side in SIDES:
-        for source in arrays.sources(side):
-            assert side_of.setdefault(source, side) == side
-    assert len(side_of) == 3 * 45 + 2
+def test_sources_and_groups_stand_in_one_split(arrays):
+    split_of = {}
+    for split in SPLITS:
+        for source in arrays.sources(split):
+            assert split_of.setdefault(source, split) == split
+    assert len(split_of) == 3 * 45 + 2
     for one, other in (NEAR, MIRRORED):
-        assert side_of[one] == side_of[other]
+        assert split_of[one] == split_of[other]
 
 
 def test_rows_are_read_in_the_order_asked_for(arrays):
@@ -234,7 +234,7 @@ def test_the_order_in_which_files_were_made_changes_no_bit(folder, made, tmp_pat
     assert checksum(tmp_path / "set.h5") == checksum(folder / "datasets/set.h5")
 
 
-def test_another_seed_gives_other_sides(folder, arrays):
+def test_another_seed_gives_other_splits(folder, arrays):
     result = run("prepro.py", "--dataset-path", "datasets/set", "--output", "seed.h5", *FAST,
                  "--seed", 1, cwd=folder)  # fmt: skip
     assert list(lines_of((83, 27, 27), size=32)) == result.stdout.splitlines()[-10:-1]
@@ -244,12 +244,12 @@ def test_another_seed_gives_other_sides(folder, arrays):
         assert set(other.sources("test")) != set(arrays.sources("test"))
 
 
-@pytest.mark.parametrize(("val", "sides"), [(5, (75, 15, 47)), (0, (90, 0, 47))])
-def test_the_paper_protocol(val, sides, folder):
+@pytest.mark.parametrize(("val", "splits"), [(5, (75, 15, 47)), (0, (90, 0, 47))])
+def test_the_paper_protocol(val, splits, folder):
     output = f"paper{val}.h5"
     result = run("prepro.py", "--dataset-path", "datasets/set", "--protocol", "paper", *FAST,
                  "--val-per-class", val, "--output", output, cwd=folder)  # fmt: skip
-    assert list(lines_of(sides, size=32)) == result.stdout.splitlines()[-10:-1]
+    assert list(lines_of(splits, size=32)) == result.stdout.splitlines()[-10:-1]
     assert result.stderr == ""
     with Arrays(folder / output) as finished:
         assert overlaps(finished, 20) == []
@@ -270,7 +270,7 @@ def test_audit_passes_what_is_clean(folder, made):
     result = run("prepro.py", "--audit", "--dataset-path", "datasets/set", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "protocol clean, train 180, val 27, test 27" in result.stdout
-    assert "no photograph, copy or near-duplicate stands on two sides" in result.stdout
+    assert "no photograph, copy or near-duplicate stands in two splits" in result.stdout
     assert result.stderr == ""
 
 
@@ -284,10 +284,10 @@ def test_audit_names_what_leaks(folder, original):
     for source in both:
         assert ("test", source, "train", source, "same photograph") in found
     assert result.stdout.splitlines()[1:] == [
-        *(f"overlap: {side} {a} = {other} {b} ({why})" for side, a, other, b, why in found[:20]),
+        *(f"overlap: {split} {a} = {other} {b} ({why})" for split, a, other, b, why in found[:20]),
         f"... and {len(found) - 20} more (--verbose lists them)",
     ]
-    assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the sides\n"
+    assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the splits\n"
 
 
 def copy_row(path, parts):
@@ -482,7 +482,7 @@ def test_names_of_any_kind(small):
     assert result.returncode == 0, result.stderr
     with Arrays(small / "datasets/small.h5") as finished:
         assert finished.classes == ["blue", "green", "rot, weiß"]
-        sources = {source for side in SIDES for source in finished.sources(side)}
+        sources = {source for split in SPLITS for source in finished.sources(split)}
     assert sources == {p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()}
 
 

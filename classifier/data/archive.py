@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from classifier.cli import UserError
+from classifier.errors import UserError
 from classifier.files import make_folder
 
 URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"

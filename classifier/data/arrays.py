@@ -19,10 +19,11 @@ import h5py
 import numpy as np
 
 from classifier import cli
-from classifier.cli import UserError
 from classifier.data.duplicates import HASH_BYTES
-from classifier.files import dataset, open_hdf5, reserve, written_aside
-from classifier.data.splits import SIDES
+from classifier.data.splits import SPLITS
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import dataset, open_hdf5
 
 VERSION = 1
 
@@ -58,7 +59,7 @@ def create(path, plan, sources, hashes, classes, image_size, **attributes):
     rows = sum(map(len, plan.values()))
     row = image_size**2 * 3 + len(classes) + text.itemsize + hashes[0].nbytes + 2
     texts = sum(len(value) for value in attributes.values() if isinstance(value, str))
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with atomic_write(path) as aside, h5py.File(aside, "w") as file:
         file.flush()
         reserve(aside, rows * row + texts + 64 * len(classes) + 65_536)
         file.attrs["version"] = VERSION
@@ -66,9 +67,9 @@ def create(path, plan, sources, hashes, classes, image_size, **attributes):
         file.attrs["image_size"] = image_size
         for name, value in attributes.items():
             file.attrs[name] = value
-        for side in SIDES:
-            examples = plan[side]
-            group = file.create_group(side)
+        for split in SPLITS:
+            examples = plan[split]
+            group = file.create_group(split)
             group.create_dataset("X", (len(examples), image_size, image_size, 3), np.uint8)
             labels = np.fromiter((e.label for e in examples), np.int64, len(examples))
             one_hot = group.create_dataset("Y", (len(examples), len(classes)), np.uint8)
@@ -107,18 +108,18 @@ class Arrays:
             raise self._error("it lacks its attributes") from error
         if version != VERSION:
             raise self._error(f"it is of version {version}, this program reads {VERSION}")
-        for side in SIDES:
-            self._check(side)
+        for split in SPLITS:
+            self._check(split)
 
     def _error(self, reason):
         return UserError(f"{self.path}: not an arrays file of prepro.py: {reason}; make it again")
 
-    def _check(self, side):
+    def _check(self, split):
         names = ("X", "Y", "source", "copy", "hash")
-        parts = {name: dataset(self.file, f"{side}/{name}") for name in names}
+        parts = {name: dataset(self.file, f"{split}/{name}") for name in names}
         for name, part in parts.items():
             if part is None:
-                raise self._error(f"{side}/{name} is missing or not stored in the file itself")
+                raise self._error(f"{split}/{name} is missing or not stored in the file itself")
         count, size = len(parts["X"]), self.image_size
         wanted = {
             "X": (count, size, size, 3),
@@ -129,9 +130,9 @@ class Arrays:
         }
         for name, part in parts.items():
             if part.shape != wanted[name]:
-                raise self._error(f"{side}/{name} has shape {part.shape}, not {wanted[name]}")
+                raise self._error(f"{split}/{name} has shape {part.shape}, not {wanted[name]}")
             if name in ("X", "Y", "hash") and part.dtype != np.uint8:
-                raise self._error(f"{side}/{name} is {part.dtype}, not uint8")
+                raise self._error(f"{split}/{name} is {part.dtype}, not uint8")
 
     def __enter__(self):
         return self
@@ -139,21 +140,21 @@ class Arrays:
     def __exit__(self, *_):
         self.file.close()
 
-    def count(self, side):
-        """Return the number of examples of a side."""
-        return len(self.file[side]["X"])
+    def count(self, split):
+        """Return the number of examples of a split."""
+        return len(self.file[split]["X"])
 
-    def read(self, side, rows):
+    def read(self, split, rows):
         """Read examples.
 
         Args:
-            side: "train", "val" or "test".
+            split: "train", "val" or "test".
             rows: int array (n,) of row numbers, each at most once, or a slice.
 
         Returns:
             X uint8 (n, size, size, 3) and Y uint8 (n, classes), in the order asked for.
         """
-        X, Y = self.file[side]["X"], self.file[side]["Y"]
+        X, Y = self.file[split]["X"], self.file[split]["Y"]
         if isinstance(rows, slice):
             return X[rows], Y[rows]
         order = np.argsort(rows)  # HDF5 reads rising row numbers only
@@ -161,23 +162,23 @@ class Arrays:
         rising = rows[order]
         return X[rising][back], Y[rising][back]
 
-    def labels(self, side):
-        """Return the class numbers of a side, int64 (N,)."""
-        Y = self.file[side]["Y"]
+    def labels(self, split):
+        """Return the class numbers of a split, int64 (N,)."""
+        Y = self.file[split]["Y"]
         parts = [Y[i : i + 4096].argmax(axis=1) for i in range(0, len(Y), 4096)]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
-    def sources(self, side):
+    def sources(self, split):
         """Return the photographs' paths below the dataset path, a list of N str."""
-        return list(self.file[side]["source"].asstr(errors="surrogateescape")[:])
+        return list(self.file[split]["source"].asstr(errors="surrogateescape")[:])
 
-    def copies(self, side):
+    def copies(self, split):
         """Return the copy numbers, uint16 (N,): 0 for a photograph itself."""
-        return self.file[side]["copy"][:]
+        return self.file[split]["copy"][:]
 
-    def hashes(self, side):
+    def hashes(self, split):
         """Return the photographs' perceptual hashes, uint8 (N, 2, 32)."""
-        return self.file[side]["hash"][:]
+        return self.file[split]["hash"][:]
 
     def held_out(self):
         """Return the path of a test photograph that is still where prepro.py found it, or None."""
@@ -203,7 +204,7 @@ def main():
             print(path)
             return 0
         print(f"protocol {finished.protocol}, seed {finished.seed}, {finished.image_size} px")
-        print(", ".join(f"{side} {finished.count(side)}" for side in SIDES))
+        print(", ".join(f"{split} {finished.count(split)}" for split in SPLITS))
         print(f"{len(finished.classes)} classes: {', '.join(finished.classes)}")
         print(f"left out: {len(finished.left_out())} files that could not be used")
     return 0

@@ -1,4 +1,4 @@
-"""Proof that no photograph stands on two sides of finished arrays."""
+"""Proof that no photograph stands in two splits of finished arrays."""
 
 import hashlib
 from collections import defaultdict
@@ -7,16 +7,16 @@ from itertools import combinations
 import numpy as np
 
 from classifier.data.duplicates import near_pairs, perceptual_hash
-from classifier.data.splits import SIDES
+from classifier.data.splits import SPLITS
 
 # Hashes of one photograph at two sizes differ by a few bits, those of two photographs by about 128.
 SAME_PICTURE_BITS = 96
 
 
 def overlaps(arrays, max_bits, block=1024):
-    """Find photographs of one side that stand, or all but stand, on another.
+    """Find photographs of one split that stand, or all but stand, in another.
 
-    Two sides overlap where they name the same source, hold the same pixels, or hold near-duplicate
+    Two splits overlap where they name the same source, hold the same pixels, or hold near-duplicate
     photographs (mirror images included). The hashes are those in the file, and each photograph's
     is checked against its pixels, so that neither can be mended without the other.
 
@@ -26,16 +26,16 @@ def overlaps(arrays, max_bits, block=1024):
         block: rows read at a time.
 
     Returns:
-        list of (side, source, other side, other source, why), sorted; empty if clean.
+        list of (split, source, other split, other source, why), sorted; empty if clean.
     """
     named, pixels, hash_of = defaultdict(set), defaultdict(set), {}
     found = {}
-    for side in SIDES:
-        sources, copies, hashes = arrays.sources(side), arrays.copies(side), arrays.hashes(side)
+    for split in SPLITS:
+        sources, copies, hashes = arrays.sources(split), arrays.copies(split), arrays.hashes(split)
         for start in range(0, len(sources), block):
-            X, _ = arrays.read(side, slice(start, start + block))
+            X, _ = arrays.read(split, slice(start, start + block))
             for row, image in enumerate(X, start):
-                place = (side, sources[row])
+                place = (split, sources[row])
                 named[sources[row]].add(place)
                 hash_of[place] = hashes[row]
                 pixels[hashlib.blake2b(image, digest_size=16).digest()].add(place)

@@ -14,7 +14,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 MAX_PIXELS = 100_000_000
 
 
-class BadImage(Exception):  # noqa: N818 - a name for what it is, not for being an error
+class ImageError(Exception):  # noqa: N818 - a name for what it is, not for being an error
     """A file that cannot be used as a photograph; its text says why, in a few words."""
 
 
@@ -49,28 +49,28 @@ def read_rgb(file):
         PIL image, RGB.
 
     Raises:
-        BadImage: not an image, truncated, empty, or over MAX_PIXELS.
+        ImageError: not an image, truncated, empty, or over MAX_PIXELS.
     """
     if isinstance(file, (str, os.PathLike)) and Path(file).exists() and not Path(file).is_file():
-        raise BadImage("not a file")  # a pipe would be waited for
+        raise ImageError("not a file")  # a pipe would be waited for
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise BadImage(f"{image.width}x{image.height} pixels, over {MAX_PIXELS:,}")
+                    raise ImageError(f"{image.width}x{image.height} pixels, over {MAX_PIXELS:,}")
                 image.load()
                 return _to_rgb(_upright(image))
-    except BadImage:
+    except ImageError:
         raise
     except Image.DecompressionBombError as error:
-        raise BadImage("too many pixels") from error
+        raise ImageError("too many pixels") from error
     except Image.UnidentifiedImageError as error:
-        raise BadImage("not an image" if _length(file) else "empty file") from error
+        raise ImageError("not an image" if _length(file) else "empty file") from error
     except FileNotFoundError as error:
-        raise BadImage("no such file") from error
+        raise ImageError("no such file") from error
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        raise BadImage(
+        raise ImageError(
             str(error).splitlines()[0] if str(error) else type(error).__name__
         ) from error
 

@@ -1,15 +1,15 @@
-"""Protocols: which photograph goes to train, val or test, with near-duplicates kept on one side."""
+"""Protocols: which photograph goes to train, val or test; near-duplicates share a split."""
 
 from collections import defaultdict
 from dataclasses import dataclass
 
-from classifier.cli import UserError
+from classifier.errors import UserError
 from classifier.seeds import generator
 
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 LEAK_WARNING = (
     "protocol 'original' leaks: its val and test are drawn from the augmented copies, so "
-    "photographs stand on both sides and its figures are too good; --protocol clean is honest"
+    "photographs stand in several splits and its figures are too good; --protocol clean is honest"
 )
 
 
@@ -19,8 +19,8 @@ class Protocol:
 
     Attributes:
         help: one line for people.
-        quotas: sides in the order in which they are filled, each with a function from the class's
-            number of photographs to the number this side gets (None: all that remain).
+        quotas: splits in the order in which they are filled, each with a function from the class's
+            number of photographs to the number this split gets (None: all that remain).
         least: the fewest photographs a class can have.
         leaks: whether splits are drawn after augmentation, from all copies.
     """
@@ -73,17 +73,17 @@ def protocols(val_per_class=None):
     }
 
 
-def split(labels, groups, protocol, seed):
-    """Assign each photograph (or, for a protocol that leaks, each copy) to a side.
+def assign_splits(labels, groups, protocol, seed):
+    """Assign each photograph (or, for a protocol that leaks, each copy) to a split.
 
-    A group of near-duplicates goes whole to one side, whatever its classes. Where only a part of
-    a group fits into the last places of a side, the rest of the group is left out, not moved.
+    A group of near-duplicates goes whole to one split, whatever its classes. Where only a part of
+    a group fits into the last places of a split, the rest of the group is left out, not moved.
 
     Args:
         labels: list of class names, one a photograph.
-        groups: list of ints, one a photograph; equal numbers stand on one side.
+        groups: list of ints, one a photograph; equal numbers stand in one split.
         protocol: a Protocol.
-        seed: int; same seed, same sides.
+        seed: int; same seed, same splits.
 
     Returns:
         list of "train", "val", "test" or None (left out), one a photograph.
@@ -95,8 +95,8 @@ def split(labels, groups, protocol, seed):
     for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
         members[label][group].append(index)
 
-    sides = [None] * len(labels)
-    side_of = {}  # of each group that has a side
+    splits = [None] * len(labels)
+    split_of = {}  # of each group that has a split
     for label in sorted(members):
         pending = list(members[label].items())
         count = sum(len(indices) for _, indices in pending)
@@ -107,27 +107,27 @@ def split(labels, groups, protocol, seed):
             )
         generator("split", seed, label).shuffle(pending)
         room = {
-            side: count if quota is None else quota(count)
-            for side, quota in protocol.quotas.items()
+            split: count if quota is None else quota(count)
+            for split, quota in protocol.quotas.items()
         }
 
-        def place(side, group, indices, room=room):
-            side_of[group] = side
-            for index in indices[: room[side]]:
-                sides[index] = side
-            room[side] -= min(room[side], len(indices))
+        def place(split, group, indices, room=room):
+            split_of[group] = split
+            for index in indices[: room[split]]:
+                splits[index] = split
+            room[split] -= min(room[split], len(indices))
 
-        for group, indices in [item for item in pending if item[0] in side_of]:
-            place(side_of[group], group, indices)
-        for side in protocol.quotas:
+        for group, indices in [item for item in pending if item[0] in split_of]:
+            place(split_of[group], group, indices)
+        for split in protocol.quotas:
             for whole_only in (True, False):
                 for group, indices in pending:
-                    free = group not in side_of
-                    if free and room[side] and (len(indices) <= room[side] or not whole_only):
-                        place(side, group, indices)
+                    free = group not in split_of
+                    if free and room[split] and (len(indices) <= room[split] or not whole_only):
+                        place(split, group, indices)
         if count and not all(
-            _used(sides, members[label], side)
-            for side, quota in protocol.quotas.items()
+            _used(splits, members[label], split)
+            for split, quota in protocol.quotas.items()
             if quota is None or quota(count)
         ):
             raise UserError(
@@ -135,8 +135,8 @@ def split(labels, groups, protocol, seed):
                 "that this split cannot keep them apart: add other images, remove the class, "
                 "lower --near-duplicate-bits or try another --seed"
             )
-    return sides
+    return splits
 
 
-def _used(sides, groups, side):
-    return any(sides[index] == side for indices in groups.values() for index in indices)
+def _used(splits, groups, split):
+    return any(splits[index] == split for indices in groups.values() for index in indices)

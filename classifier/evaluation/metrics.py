@@ -37,7 +37,7 @@ def mean_per_class_interval(right, labels):
 
 
 def summary(probabilities, labels):
-    """Return the figures of one side.
+    """Return the figures of one split.
 
     Args:
         probabilities: float array (N, classes).

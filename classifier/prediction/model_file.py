@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import h5py
 import numpy as np
 
-from classifier.cli import UserError
-from classifier.files import dataset, member, open_hdf5, reserve, written_aside
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import dataset, member, open_hdf5
 
 VERSION = 1
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
@@ -71,7 +72,7 @@ def save(path, model, info):
     level = absl.level
     absl.setLevel(logging.ERROR)
     try:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             reserve(aside, 4 * plain.count_params() + 1_500_000)
             plain.save(aside, include_optimizer=False)
             with h5py.File(aside, "r+") as file:

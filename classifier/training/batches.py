@@ -8,13 +8,13 @@ from classifier.seeds import generator
 
 
 class Batches(keras.utils.PyDataset):
-    """One side of an arrays file in batches; in memory stands one batch, whatever N.
+    """One split of an arrays file in batches; in memory stands one batch, whatever N.
 
     Each item is (images, labels): uint8 (B, size, size, 3) and float32 (B, classes).
 
     Args:
         arrays: an open Arrays.
-        side: "train", "val" or "test".
+        split: "train", "val" or "test".
         batch_size: examples a batch; without `shuffle_seed` the last one may be smaller.
         shuffle_seed: None for the file's order; else an int, and each epoch has an order and an
             augmentation of its own that depend on this and the epoch's number alone. What is over
@@ -26,16 +26,16 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self, arrays, side, batch_size, shuffle_seed=None, epoch=0, *,
+        self, arrays, split, batch_size, shuffle_seed=None, epoch=0, *,
         originals=False, crop=0.0, mixup=0.0,
     ):  # fmt: skip
         super().__init__()
-        self.arrays, self.side, self.batch_size = arrays, side, batch_size
+        self.arrays, self.split, self.batch_size = arrays, split, batch_size
         self.shuffle_seed, self.epoch = shuffle_seed, epoch
         self.crop, self.mixup = crop, mixup
-        self.rows = np.arange(arrays.count(side))
+        self.rows = np.arange(arrays.count(split))
         if originals:
-            self.rows = self.rows[arrays.copies(side) == 0]
+            self.rows = self.rows[arrays.copies(split) == 0]
         self._shuffle()
 
     def _shuffle(self):
@@ -50,7 +50,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         start = index * self.batch_size
-        images, labels = self.arrays.read(self.side, self.order[start : start + self.batch_size])
+        images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
         labels = labels.astype(np.float32)
         random = generator("augmentation", self.shuffle_seed, self.epoch, index)
         if self.crop:

@@ -4,15 +4,16 @@ import json
 
 import h5py
 
-from classifier.cli import UserError
-from classifier.files import dataset, open_hdf5, reserve, written_aside
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import dataset, open_hdf5
 
 
 def save(path, model, state):
     """Write the model's and optimizer's variables (random seeds included) and `state` (JSON)."""
     groups = _variables(model)
     size = sum(variable.numpy().nbytes for group in groups.values() for variable in group)
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with atomic_write(path) as aside, h5py.File(aside, "w") as file:
         file.flush()
         reserve(aside, size + 1_000_000)
         file.attrs["state"] = json.dumps(state)

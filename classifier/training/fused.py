@@ -18,7 +18,7 @@ from keras import layers, ops
 PRODUCT_SIDE = {1: 12, 3: 2}
 
 
-def training_form(model, batch_size, norm="batch", freeze_stages=0):
+def fuse(model, batch_size, norm="batch", freeze_stages=0):
     """Build the form of a `resnet50` to be trained; training it trains the model.
 
     Args:

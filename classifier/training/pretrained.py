@@ -1,7 +1,7 @@
 """Weights to start from: Keras' ImageNet weights, or a Keras ResNet-50 .h5 file."""
 
-from classifier.cli import UserError
-from classifier.files import open_hdf5
+from classifier.errors import UserError
+from classifier.hdf5 import open_hdf5
 from classifier.prediction.model_file import layer_weights
 
 

@@ -10,7 +10,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
     Args:
         folder: the run's own folder below the log folder.
-        batches: Batches of the training side.
+        batches: Batches of the training split.
     """
 
     def __init__(self, folder, batches):
