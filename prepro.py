@@ -399,4 +399,4 @@ def audit(args):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, product="file")

@@ -461,4 +461,4 @@ def _plain(value):
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    cli.run(main, product="file")

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 
+from classifier import hdf5
 from classifier.errors import UserError
 from classifier.prediction import model_file
 from classifier.training import checkpoint, pretrained
@@ -50,16 +51,35 @@ def test_configuration_in_the_file_is_never_used(saved, tmp_path):
     model_file.load(path)
 
 
+CHANGES = {
+    "one class": {"classes": ["one"]},
+    "classes": {"classes": [1, 2, 3]},
+    "size": {"image_size": "32"},
+    "huge": {"enlarge_to": 1 << 40},
+    "training": {"training": []},
+    "version": {"version": 1},
+    "unknown": {"command": "rm"},
+}
+
+
 def damage(path, how):
     with h5py.File(path, "r+") as file:
         conv1 = file["model_weights/conv1"]
-        name = conv1.attrs["weight_names"][0]
-        if how == "no classes":
-            del file.attrs["classes"]
-        elif how == "classes":
-            file.attrs["classes"] = ["one"]
-        elif how == "version":
-            file.attrs["version"] = 99
+        name = conv1.attrs["weight_names"][0]  # "resnet50/conv1/kernel"
+        if how == "no description":
+            del file["classifier"]
+        elif how in CHANGES:
+            kept = hdf5.read_json(file, "classifier")
+            del file["classifier"]
+            hdf5.write_json(file, "classifier", {**kept, **CHANGES[how]})
+        elif how == "no JSON":
+            file["classifier"][0] = ord("x")
+        elif how == "nested":
+            del file["classifier"]
+            file["classifier"] = np.full(1_000_000, ord("["), np.uint8)
+        elif how == "variable length":
+            del file["classifier"]
+            file["classifier"] = np.array(["{}"], h5py.string_dtype())
         elif how == "layer":
             del file["model_weights/res3a_branch2a"]
         elif how == "nan":
@@ -80,7 +100,19 @@ def damage(path, how):
 
 @pytest.mark.parametrize(
     "how",
-    ["no classes", "classes", "version", "layer", "nan", "shape", "text", "link", "layer link"],
+    [
+        *CHANGES,
+        "no description",
+        "no JSON",
+        "nested",
+        "variable length",
+        "layer",
+        "nan",
+        "shape",
+        "text",
+        "link",
+        "layer link",
+    ],
 )
 def test_a_file_that_is_no_sound_model_is_refused_in_one_line(saved, tmp_path, how):
     path = tmp_path / "model.h5"

@@ -2,7 +2,7 @@
 
 from classifier.errors import UserError
 from classifier.hdf5 import open_hdf5
-from classifier.prediction.model_file import layer_weights
+from classifier.prediction.model_file import layer_weights, load_info, shapes_of
 
 
 def load_imagenet(model):
@@ -48,13 +48,13 @@ def load_file(model, path, classes):
         UserError: missing, damaged, or not a ResNet-50.
     """
     with open_hdf5(path, "weights file") as file:
-        ours = "classes" in file.attrs and "training" in file.attrs
-        same_head = ours and [str(name) for name in file.attrs["classes"]] == list(classes)
+        ours = "classifier" in file
+        same_head = ours and load_info(path).classes == list(classes)
         taken = 0
         for layer in model.layers:
             if not layer.weights or (layer.name.startswith("fc") and not same_head):
                 continue
-            shapes = [tuple(w.shape) for w in layer.weights]
+            shapes = shapes_of(layer)
             values = layer_weights(file, layer.name, shapes)
             if isinstance(values, str):
                 other = layer_weights(file, applications_name(layer.name), shapes)
