@@ -1,6 +1,7 @@
 """Protocols: which photograph goes to train, val or test; near-duplicates share a split."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classifier.errors import UserError
@@ -9,7 +10,7 @@ from classifier.seeds import generator
 SPLITS = ("train", "val", "test")
 LEAK_WARNING = (
     "protocol 'original' leaks: its val and test are drawn from the augmented copies, so "
-    "photographs stand in several splits and its figures are too good; --protocol clean is honest"
+    "photographs stand in several splits and its figures are too good; use --protocol clean"
 )
 
 
@@ -31,7 +32,7 @@ class Protocol:
     leaks: bool = False
 
 
-def protocols(val_per_class=None):
+def protocols(val_per_class: int | None = None) -> dict[str, Protocol]:
     """Return the table of protocols by name.
 
     Args:
@@ -73,7 +74,9 @@ def protocols(val_per_class=None):
     }
 
 
-def assign_splits(labels, groups, protocol, seed):
+def assign_splits(
+    labels: Sequence[str], groups: Sequence[int], protocol: Protocol, seed: int
+) -> list[str | None]:
     """Assign each photograph (or, for a protocol that leaks, each copy) to a split.
 
     A group of near-duplicates goes whole to one split, whatever its classes. Where only a part of
@@ -104,6 +107,12 @@ def assign_splits(labels, groups, protocol, seed):
             raise UserError(
                 f"class {label!r} has {count} usable images, the protocol needs at least "
                 f"{protocol.least}: add images or remove the class"
+            )
+        held = sum(quota(count) for quota in protocol.quotas.values() if quota is not None)
+        if None in protocol.quotas.values() and held >= count:
+            raise UserError(
+                f"class {label!r}: val and test take {held} of its {count} usable images, which "
+                "leaves none to train: lower --val-per-class, add images or remove the class"
             )
         generator("split", seed, label).shuffle(pending)
         room = {
