@@ -89,7 +89,7 @@ def test_paper_by_default_is_25_and_5_and_50():
 
 @few
 @given(with_near_duplicates(), seeds)
-def test_no_group_stands_on_twosplits(example, seed):
+def test_no_group_stands_in_two_splits(example, seed):
     labels, group_of = example
     splits = split_or_reject(labels, group_of, CLEAN, seed)
     split_of = {}
