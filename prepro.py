@@ -101,6 +101,9 @@ def parse_args():
         parser.error("argument --val-per-class: the original protocol draws 20 of each class")
     if args.dataset_path is None:
         args.dataset_path = Path("datasets", "digits" if args.sample else "caltech_101")
+    there = (args.dataset_path / "train").is_dir()
+    if args.archive and not args.archive.is_file() and not there:
+        parser.error(f"argument --archive: {args.archive}: no such file; --download fetches it")
     if args.near_duplicate_bits is None and not args.audit:
         args.near_duplicate_bits = MAX_BITS
     if args.output is None:
@@ -178,7 +181,7 @@ def fetch(dataset_path, download, archive_path, digits):
     with locked(dataset_path / "train"):
         note = None
         if download:
-            note = archive.unpack(archive.download(dataset_path), dataset_path)
+            note = archive.fetch(dataset_path)
         elif archive_path:
             note = archive.unpack(archive_path, dataset_path)
         else:
