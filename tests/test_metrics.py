@@ -21,7 +21,7 @@ def test_figures_equal_scikit_learns():
     assert figures["n"] == 400
 
 
-# Newcombe 1998, table I, method 3; the last by scipy's binomtest(...).proportion_ci.
+# Newcombe 1998, table I, method 3; the last by scipy.stats.binomtest's proportion_ci.
 @pytest.mark.parametrize(
     ("correct", "count", "low", "high"),
     [

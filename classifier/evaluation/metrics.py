@@ -14,7 +14,8 @@ def wilson_interval(correct: float, count: float, z: float = Z) -> tuple[float, 
     p = correct / count
     middle = (p + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    # Rounding must not leave p itself outside: at 0 and 1 it is an end of the interval.
+    return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
 
 
 def mean_per_class_interval(right: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
