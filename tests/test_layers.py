@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+import classifier
+
 SCRIPTS = ("prepro", "train", "predict")
 # Each room may import itself and those named; ground is what lies in classifier/ itself.
 BELOW = {
@@ -99,3 +101,8 @@ print(sorted(sys.modules.keys() & {BACKENDS!r}))
     command = [sys.executable, "-B", "-c", code]
     assert subprocess.check_output(command, cwd=tmp_path, text=True) == "[]\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_version_in_both_places():
+    text = (ROOT / "pyproject.toml").read_text()
+    assert f'version = "{classifier.__version__}"' in text
