@@ -185,10 +185,10 @@ def run(main, product="output"):
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-    except MemoryError:
+    except MemoryError as error:
         print(
-            f"{name}: error: out of memory; close other programs or work on less at a time "
-            "(--workers, --batch-size); nothing was left half written",
+            f"{name}: error: {error or 'out of memory'}; close other programs or work on less at "
+            "a time (--workers, --batch-size); nothing was left half written",
             file=sys.stderr,
         )
         sys.exit(2)
@@ -200,7 +200,9 @@ def run(main, product="output"):
         number = int(within[1]) if within else error.errno
         reason = os.strerror(number) if within else error.strerror or str(error).splitlines()[0]
         full = number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        remedy = "free some disk space" if full else "choose a place you may read and write"
+        denied = number in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = "choose a place you may read and write" if denied else "try again"
+        remedy = "free some disk space" if full else remedy
         print(
             f"{name}: error: {place}{reason}; {remedy}; nothing was left half written",
             file=sys.stderr,
