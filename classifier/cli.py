@@ -187,7 +187,7 @@ def run(main, product="output"):
         sys.exit(128 + signal.SIGPIPE)
     except MemoryError as error:
         print(
-            f"{name}: error: {error or 'out of memory'}; close other programs or work on less at "
+            f"{name}: error: {str(error) or 'out of memory'}; close other programs or work on less at "
             "a time (--workers, --batch-size); nothing was left half written",
             file=sys.stderr,
         )
