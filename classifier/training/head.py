@@ -10,7 +10,7 @@ INVERSE_PENALTY = 0.1
 MAX_ITERATIONS = 200
 
 
-def start_head(model, batches, labels):
+def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.ndarray) -> float:
     """Set the last Dense layer of a network to the regression from its features to the labels.
 
     The features are those of the photographs and of their mirror images.
@@ -24,9 +24,11 @@ def start_head(model, batches, labels):
         the regression's accuracy on these pictures, 0..1.
     """
     features = keras.Model(model.input, model.get_layer("avg_pool").output)
-    images = (batches[index][0] for index in range(len(batches)))
-    found = [[features.predict_on_batch(x) for x in (i, i[:, :, ::-1])] for i in images]
-    found = np.concatenate([np.concatenate(side) for side in zip(*found, strict=True)])
+    found = []
+    for index in range(len(batches)):
+        images = batches[index][0]
+        found.append([features.predict_on_batch(x) for x in (images, images[:, :, ::-1])])
+    found = np.concatenate([np.concatenate(view) for view in zip(*found, strict=True)])
     found, labels = found.astype(np.float32), np.tile(labels, 2)
     fitted = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(found, labels)
     (head,) = (layer for layer in model.layers if layer.name.startswith("fc"))
