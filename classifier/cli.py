@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -62,6 +63,11 @@ def real(low, high, low_open=False):
         return value
 
     return number
+
+
+def shown(script: str, *args) -> str:
+    """Return the command that runs a script, to be copied into a shell."""
+    return shlex.join(["python", script, *map(str, args)])
 
 
 def start_keras():

@@ -1,34 +1,60 @@
 """Near-duplicate photographs, found with a perceptual hash and gathered in groups."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 HASH_SIZE = 64  # pixels: every photograph is hashed at this size, whatever the size of the arrays
-HASH_BYTES = 32  # 16 x 16 bits
-# Photographs within this many of the 256 bits of each other count as one. On Caltech-101 that
-# finds 160 pairs, and 101 of a photograph and its mirror image (100 of them in the 200 Leopards).
-MAX_BITS = 20
+FREQUENCIES = 16  # the lowest in each direction
+HASH_BITS = FREQUENCIES**2 - 1
+HASH_BYTES = 32
+# Photographs within this many of the 255 bits of each other count as one.
+MAX_BITS = 40
+# Categories of Caltech-101 whose equal file names name the same shot. Faces_easy/image_n is the
+# face cut out of Faces/image_n, which no hash of whole pictures can see.
+SAME_SHOTS = (("Faces", "Faces_easy"),)
 
 
-def perceptual_hash(image):
-    """Hash a picture by the sign of its brightness' horizontal differences (dHash).
+def _cosines():
+    """Return the lowest rows of the orthonormal DCT-II, float64 (FREQUENCIES, HASH_SIZE)."""
+    frequency, pixel = np.arange(FREQUENCIES)[:, None], np.arange(HASH_SIZE)
+    rows = np.cos(np.pi * frequency * (2 * pixel + 1) / (2 * HASH_SIZE)) * np.sqrt(2 / HASH_SIZE)
+    rows[0] /= np.sqrt(2)
+    return rows
+
+
+COSINES = _cosines()
+
+
+def perceptual_hash(image: Image.Image) -> np.ndarray:
+    """Hash a picture by its lowest frequencies (pHash, Zauner 2010).
+
+    The bits are the coefficients of the discrete cosine transform of its brightness, without the
+    constant one, each compared with their median.
 
     Args:
-        image: uint8 array (height, width, 3).
+        image: PIL image of any mode and size.
 
     Returns:
         uint8 array (2, HASH_BYTES): the hash of the picture and that of its mirror image.
     """
-    grey = Image.fromarray(image).convert("L")
+    grey = image.convert("L").resize((HASH_SIZE, HASH_SIZE), Image.Resampling.BOX)
+    straight = COSINES @ np.asarray(grey, np.float64) @ COSINES.T
+    mirrored = straight * np.where(np.arange(FREQUENCIES) % 2, -1, 1)
     hashes = []
-    for view in (grey, ImageOps.mirror(grey)):
-        cells = np.asarray(view.resize((17, 16), Image.Resampling.BOX))
-        hashes.append(np.packbits(cells[:, :-1] < cells[:, 1:]))
+    for view in (straight, mirrored):
+        # Rounded, so that flat pictures have one hash and not that of their rounding errors.
+        coefficients = view.ravel()[1:].round(3)
+        hashes.append(np.packbits(coefficients > np.median(coefficients)))
     return np.stack(hashes)
 
 
-def near_pairs(hashes, max_bits=MAX_BITS, block=2048):
-    """Find all pairs of near-duplicates, mirror images included.
+def near_rows(
+    hashes: np.ndarray, max_bits: int, block: int = 512
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Find the near-duplicates of each photograph among those after it, mirror images included.
 
     The Hamming distances come from a product of +-1 matrices, block by block: exact in float32,
     and memory grows with N, not with N squared.
@@ -38,47 +64,69 @@ def near_pairs(hashes, max_bits=MAX_BITS, block=2048):
         max_bits: the largest distance that counts.
         block: rows of the distance matrix held at a time.
 
-    Returns:
-        sorted list of (i, j, bits) with i < j.
+    Yields:
+        (i, others, bits) for each photograph i that has any: int arrays of the numbers above i,
+        rising, and of their distances.
     """
     straight, mirrored = (
-        np.unpackbits(hashes[:, side], axis=1).astype(np.float32) * 2 - 1 for side in (0, 1)
+        np.unpackbits(hashes[:, view], axis=1, count=HASH_BITS).astype(np.float32) * 2 - 1
+        for view in (0, 1)
     )
-    bits = straight.shape[1]
-    pairs = []
     for start in range(0, len(hashes), block):
-        rows = straight[start : start + block]
-        turned = mirrored[start : start + block]
-        # Mirrored both ways: where neighbours are equally bright the two hashes differ.
+        rows, turned = straight[start : start + block], mirrored[start : start + block]
         agreement = rows @ straight[start:].T
         np.maximum(agreement, rows @ mirrored[start:].T, out=agreement)
         np.maximum(agreement, turned @ straight[start:].T, out=agreement)
-        distance = (bits - agreement) / 2
-        for i, j in np.argwhere(distance <= max_bits):
-            if i < j:
-                pairs.append((int(start + i), int(start + j), int(distance[i, j])))
-    return sorted(pairs)
+        near = agreement >= HASH_BITS - 2 * max_bits
+        for row in np.flatnonzero(np.triu(near, 1).any(axis=1)):
+            others = row + 1 + np.flatnonzero(near[row, row + 1 :])
+            bits = (HASH_BITS - agreement[row, others]) / 2
+            yield int(start + row), start + others, bits.astype(int)
 
 
-def groups(count, pairs):
-    """Join pairs into groups: near-duplicates of near-duplicates stand together.
+def same_shots(sources: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
+    """Find the photographs that SAME_SHOTS names.
+
+    Args:
+        sources: paths of the photographs, .../category/name.
+
+    Yields:
+        (i, [j]) for each pair, photograph numbers.
+    """
+    paths = [PurePosixPath(source) for source in sources]
+    number = {(path.parent.name, path.name): i for i, path in enumerate(paths)}
+    for one, other in SAME_SHOTS:
+        for (category, name), i in number.items():
+            if category == one and (other, name) in number:
+                yield i, [number[other, name]]
+
+
+class Groups:
+    """Photographs joined into groups: near-duplicates of near-duplicates stand together.
 
     Args:
         count: number of photographs.
-        pairs: iterable of (i, j, ...).
 
-    Returns:
-        list of `count` ints: the group of each photograph, named by its lowest member.
+    Attributes:
+        of: int array (count,), the group of each photograph, named by its lowest member.
+        pairs: number of pairs joined.
     """
-    parent = list(range(count))
 
-    def root(i):
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
+    def __init__(self, count: int):
+        self.of = np.arange(count)
+        self.pairs = 0
 
-    for i, j, *_ in pairs:
-        low, high = sorted((root(i), root(j)))
-        parent[high] = low
-    return [root(i) for i in range(count)]
+    def join(self, near: Iterable[tuple]) -> "Groups":
+        """Join (i, others, ...) as they come, and return the groups; no pair is kept."""
+        for i, others, *_ in near:
+            self.pairs += len(others)
+            joined = np.unique(self.of[[i, *others]])
+            if len(joined) > 1:
+                self.of[np.isin(self.of, joined)] = joined[0]
+        return self
+
+    def multiples(self) -> list[list[int]]:
+        """Return the groups of two photographs or more, each a list of photograph numbers."""
+        order = np.argsort(self.of, kind="stable")
+        parts = np.split(order, np.flatnonzero(np.diff(self.of[order])) + 1)
+        return [part.tolist() for part in parts if len(part) > 1]
