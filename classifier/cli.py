@@ -84,7 +84,8 @@ def start_keras():
         try:
             import keras
 
-            keras.distribution.list_devices()  # the first look at the devices has notes of its own
+            if keras.backend.backend() != "torch":  # for which Keras has no list
+                keras.distribution.list_devices()  # the first look at them has notes of its own
         except BaseException:
             notes.seek(0)
             os.write(shown, notes.read())

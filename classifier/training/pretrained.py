@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.hdf5 import open_hdf5
@@ -70,23 +71,28 @@ def load_file(model, path: Path, classes: list[str]) -> int:
     return taken
 
 
-def leak_of(path: Path, split_digest: str) -> str:
-    """Return why the figures of a network that starts from a file are too good, in words.
+def leak_of(path: str, arrays: Arrays) -> str:
+    """Return why the figures of a network that starts from a file will be too good, in words.
 
     Args:
-        path: what `load_file` reads.
-        split_digest: of the arrays that the network is trained and judged on.
+        path: what `load_file` reads; or "scratch" or "imagenet".
+        arrays: what the network is trained and judged on.
 
     Returns:
-        "" if nothing is known against it: weights of others, or a model of these very splits.
+        "" if nothing is known against them: arrays that do not leak, and a file that is no model
+        of train.py, or one that was trained on these very splits.
     """
+    if arrays.leaks:
+        return LEAK_WARNING
+    if path in ("scratch", "imagenet"):
+        return ""
     with open_hdf5(path, "weights file") as file:
         if "classifier" not in file:
             return ""
     info = load_info(path)
     if info.leak or info.protocol == "original":
         return f"{path}, which it starts from: {info.leak or LEAK_WARNING}"
-    if info.training.get("split_digest") != split_digest:
+    if info.training.get("split_digest") != arrays.split_digest:
         return (
             f"{path}, which it starts from, was trained on another split: "
             "test photographs may be among those it has learned"

@@ -102,6 +102,11 @@ def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def checkpoint_folder(model: Path) -> Path:
+    """Return the folder of the checkpoints, latest.h5 and best.h5, of the run for a model file."""
+    return model.parent / "checkpoints" / model.stem
+
+
 def load(path: Path) -> Run:
     """Return the run that a checkpoint belongs to.
 
@@ -112,7 +117,9 @@ def load(path: Path) -> Run:
     try:
         return Run.from_json(kept)
     except ValueError as error:
-        raise UserError(f"{path}: a checkpoint this program does not read; use --restart") from error
+        raise UserError(
+            f"{path}: a checkpoint this program does not read; use --restart"
+        ) from error
 
 
 def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Run:
