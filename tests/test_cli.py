@@ -4,7 +4,6 @@ import pytest
 from conftest import assert_one_line_error, run
 
 from classifier import cli
-from classifier.training import precision
 
 
 @pytest.mark.parametrize("script", ["prepro.py", "train.py", "predict.py"])
@@ -27,16 +26,3 @@ def test_numbers_are_checked():
         for text in texts:
             with pytest.raises(argparse.ArgumentTypeError):
                 check(text)
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu sse2", "float32"), ("avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16")],
-)
-def test_auto_takes_what_the_processor_does_fast(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    found = precision.cpu_flags(tmp_path / "cpuinfo")
-    assert precision.cpu_flags(tmp_path / "none") == set()
-    monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
-    assert precision.choose("auto")[0] == expected
-    assert precision.choose("float16")[0] == "float16"
