@@ -37,4 +37,4 @@ def weights_in(path):
 
     with small_network():
         network, _ = model_file.load(path)
-    return {weight.path: np.array(weight) for weight in network.weights}
+    return {weight.path: weight.numpy() for weight in network.weights}
