@@ -117,7 +117,7 @@ def parse_args(words=None):
             parser.error(f"argument --init: {args.init}: no such file; or give scratch or imagenet")
         own = checkpoint_folder(args.model)
         if same_file(args.init, own / "best.h5") or same_file(args.init, own / "latest.h5"):
-            parser.error(f"argument --init: {args.init} goes when the run begins; copy it first")
+            parser.error(f"argument --init: a new run removes {args.init}; copy it elsewhere first")
     if args.resume and args.restart:
         parser.error("argument --restart: not allowed with --resume")
     return args, recipe
@@ -153,7 +153,7 @@ def main():
                 )  # fmt: skip
             network, info = evaluate_best(arrays, recipe, run, folder)
             model_file.save(args.model, network, info)
-        photograph = arrays.held_out() or "images/test.jpg"
+        photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
     print(f"model: {args.model}")
     if args.tensorboard_vis:
         print(f"curves: tensorboard --logdir={shlex.quote(str(args.logs))}   (run {run.id})")

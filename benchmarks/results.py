@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from classifier import cli  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.metrics import wilson_interval  # noqa: E402
-from classifier.files import atomic_write  # noqa: E402
+from classifier.files import atomic_write, make_folder  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
@@ -153,6 +153,7 @@ def keep(name, runs):
         "python": platform.python_version(),
         "runs": runs,
     }
+    make_folder(RESULTS)
     path = RESULTS / f"{name}.json"
     with atomic_write(path) as aside:
         Path(aside).write_text(json.dumps(figures, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """A run's own state, and which run is gone on with."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -55,6 +56,7 @@ def test_epoch_0_is_a_candidate_where_it_was_judged_on_val():
     assert run_with(3, 1.5, start=start).best_epoch == 0
     assert run_with(3, 1, start=start).best_epoch == 2
     assert run_with(3, 2, start=start).figures_of(0) == start
+    assert run_with(3, 2, start=start | {"val_loss": math.nan}).best_epoch == 2
 
 
 def test_without_val_the_last_epoch_is_the_best():

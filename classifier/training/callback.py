@@ -14,9 +14,10 @@ from classifier.training.run import Run
 
 
 class Keeper(keras.callbacks.Callback):
-    """Keeps the best epoch in best.h5 and the last checkpoint in latest.h5; stops what is done.
+    """Keeps the best epoch in best.h5 and the last checkpoint in latest.h5, and ends the run early.
 
-    All it decides follows from the run's history, so a resumed run decides as the first would have.
+    It ends where a loss is not a finite number, or where patience is at its end. All it decides
+    follows from the run's history, so a resumed run decides as the first would have.
 
     Args:
         run: the Run, which each epoch's figures are added to.
@@ -28,7 +29,7 @@ class Keeper(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether a loss was not a finite number.
-        saved: epochs that the checkpoint has behind it; 0 where there is none.
+        saved: number of epochs that latest.h5 has behind it; 0 where there is none.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Keeper(keras.callbacks.Callback):
         self.diverged = False
 
     def on_train_begin(self, logs=None):
-        if not self.run.epochs_done and "val_loss" in self.run.start:
+        if not self.run.epochs_done and math.isfinite(self.run.start.get("val_loss", math.nan)):
             self._keep_best()
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -1,5 +1,6 @@
 """One training run: what it is, what has become of it, and how it is begun or gone on with."""
 
+import math
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -51,12 +52,9 @@ class Run:
 
         Without a val split the last one.
         """
-        losses = {
-            epoch: loss for epoch, loss in enumerate(self.history.get("val_loss", []), start=1)
-        }
-        if "val_loss" in self.start:
-            losses = {0: self.start["val_loss"], **losses}
-        return min(losses, key=losses.get) if losses else self.epochs_done
+        losses = [self.start.get("val_loss", math.nan), *self.history.get("val_loss", [])]
+        candidates = [epoch for epoch, loss in enumerate(losses) if math.isfinite(loss)]
+        return min(candidates, key=losses.__getitem__, default=self.epochs_done)
 
     def figures_of(self, epoch: int) -> dict[str, float]:
         """Return the figures of an epoch, by name; those of epoch 0 are the start's."""
