@@ -22,9 +22,6 @@ from classifier.data.splits import LEAK_WARNING, SPLITS, protocols
 from classifier.errors import UserError
 from classifier.files import locked, make_folder
 
-# Digits of 8x8 pixels look alike: at MAX_BITS most of a class would count as one.
-SAMPLE_BITS = 2
-
 
 def parse_args():
     parser = cli.Parser(description=__doc__.splitlines()[0])
@@ -83,8 +80,7 @@ def parse_args():
         type=cli.integer(0, 100),
         metavar="BITS",
         help="bits of 255 in which the hashes of near-duplicates may differ "
-        f"(default: {MAX_BITS}, with --sample {SAMPLE_BITS}, with --audit as the "
-        "arrays were made)",
+        f"(default: {MAX_BITS}, with --audit as the arrays were made)",
     )
     add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="of splits and augmentation")
     add("--workers", type=cli.integer(1, 512), default=os.cpu_count() or 1, help="processes")
@@ -106,7 +102,7 @@ def parse_args():
     if args.dataset_path is None:
         args.dataset_path = Path("datasets", "digits" if args.sample else "caltech_101")
     if args.near_duplicate_bits is None and not args.audit:
-        args.near_duplicate_bits = SAMPLE_BITS if args.sample else MAX_BITS
+        args.near_duplicate_bits = MAX_BITS
     if args.output is None:
         folder = Path(os.path.normpath(args.dataset_path))
         if folder.name in ("", ".."):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from classifier.data.duplicates import groups
+from classifier.data.duplicates import Groups
 from classifier.data.splits import assign_splits, protocols
 from classifier.errors import UserError
 
@@ -39,7 +39,8 @@ def with_near_duplicates(draw, low=20, high=60):
     """Labels, groups: classes with some photographs joined to others of any class."""
     labels = photographs(draw(sizes(low, high)))
     photo = st.integers(0, len(labels) - 1)
-    return labels, groups(len(labels), draw(st.lists(st.tuples(photo, photo), max_size=40)))
+    pairs = draw(st.lists(st.tuples(photo, photo), max_size=40))
+    return labels, Groups(len(labels)).join((i, [j]) for i, j in pairs).of.tolist()
 
 
 def split_or_reject(labels, group_of, protocol, seed):
@@ -88,7 +89,7 @@ def test_paper_by_default_is_25_and_5_and_50():
 
 @few
 @given(with_near_duplicates(), seeds)
-def test_no_group_stands_on_twosplits(example, seed):
+def test_no_group_stands_in_two_splits(example, seed):
     labels, group_of = example
     splits = split_or_reject(labels, group_of, CLEAN, seed)
     split_of = {}
@@ -127,7 +128,7 @@ def test_a_group_across_classes_stays_in_one_split():
 
 @few
 @given(with_near_duplicates(), seeds, st.randoms(use_true_random=False))
-def test_same_seed_samesplitswhatever_the_order_and_the_names_of_groups(example, seed, random):
+def test_same_seed_same_splits_whatever_the_order_and_the_names_of_groups(example, seed, random):
     labels, group_of = example
     splits = split_or_reject(labels, group_of, CLEAN, seed)
     assert assign_splits(labels, group_of, CLEAN, seed) == splits
@@ -159,6 +160,14 @@ def test_too_few_photographs_name_the_class_and_the_number_needed(name, least):
     assert "'class 1'" in str(caught.value)
     assert f"{least - 1} usable images" in str(caught.value)
     assert f"at least {least}:" in str(caught.value)
+
+
+def test_a_val_that_leaves_none_to_train_names_its_flag():
+    labels = photographs([30, 12])
+    with pytest.raises(UserError, match="'class 1'.* 12 of its 12 .*--val-per-class") as caught:
+        assign_splits(labels, range(42), protocols(10)["clean"], 0)
+    assert "near-duplicates" not in str(caught.value)
+    assert "train" in assign_splits(labels, range(42), protocols(9)["clean"], 0)
 
 
 def test_copies_of_one_photograph_cannot_be_split():

@@ -1,15 +1,17 @@
 """Protocols: which photograph goes to train, val or test; near-duplicates share a split."""
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from classifier.errors import UserError
 from classifier.seeds import generator
 
 SPLITS = ("train", "val", "test")
+ATTEMPTS = 100  # orders tried until the groups of a class fill its splits
 LEAK_WARNING = (
     "protocol 'original' leaks: its val and test are drawn from the augmented copies, so "
-    "photographs stand in several splits and its figures are too good; --protocol clean is honest"
+    "photographs stand in several splits and its figures are too good; use --protocol clean"
 )
 
 
@@ -31,7 +33,7 @@ class Protocol:
     leaks: bool = False
 
 
-def protocols(val_per_class=None):
+def protocols(val_per_class: int | None = None) -> dict[str, Protocol]:
     """Return the table of protocols by name.
 
     Args:
@@ -73,11 +75,14 @@ def protocols(val_per_class=None):
     }
 
 
-def assign_splits(labels, groups, protocol, seed):
+def assign_splits(
+    labels: Sequence[str], groups: Sequence[int], protocol: Protocol, seed: int
+) -> list[str | None]:
     """Assign each photograph (or, for a protocol that leaks, each copy) to a split.
 
     A group of near-duplicates goes whole to one split, whatever its classes. Where only a part of
-    a group fits into the last places of a split, the rest of the group is left out, not moved.
+    a group fits into the last places of a split, the rest of the group is left out, not moved;
+    of ATTEMPTS orders of the groups the first that leaves out the fewest is taken.
 
     Args:
         labels: list of class names, one a photograph.
@@ -105,38 +110,65 @@ def assign_splits(labels, groups, protocol, seed):
                 f"class {label!r} has {count} usable images, the protocol needs at least "
                 f"{protocol.least}: add images or remove the class"
             )
-        generator("split", seed, label).shuffle(pending)
+        held = sum(quota(count) for quota in protocol.quotas.values() if quota is not None)
+        if None in protocol.quotas.values() and held >= count:
+            raise UserError(
+                f"class {label!r}: val and test take {held} of its {count} usable images, which "
+                "leaves none to train: lower --val-per-class, add images or remove the class"
+            )
         room = {
             split: count if quota is None else quota(count)
             for split, quota in protocol.quotas.items()
         }
-
-        def place(split, group, indices, room=room):
-            split_of[group] = split
-            for index in indices[: room[split]]:
-                splits[index] = split
-            room[split] -= min(room[split], len(indices))
-
-        for group, indices in [item for item in pending if item[0] in split_of]:
-            place(split_of[group], group, indices)
-        for split in protocol.quotas:
-            for whole_only in (True, False):
-                for group, indices in pending:
-                    free = group not in split_of
-                    if free and room[split] and (len(indices) <= room[split] or not whole_only):
-                        place(split, group, indices)
-        if count and not all(
-            _used(splits, members[label], split)
-            for split, quota in protocol.quotas.items()
-            if quota is None or quota(count)
-        ):
+        random = generator("split", seed, label)
+        placed = {}
+        for _ in range(ATTEMPTS):
+            random.shuffle(pending)
+            found = _place(pending, room, split_of)
+            if _rank(found, room) > _rank(placed, room):
+                placed = found
+            if _rank(placed, room) == (True, min(count, sum(room.values()))):
+                break
+        if not _rank(placed, room)[0]:
             raise UserError(
                 f"class {label!r}: its {count} images are near-duplicates of so few photographs "
                 "that this split cannot keep them apart: add other images, remove the class, "
                 "lower --near-duplicate-bits or try another --seed"
             )
+        for index, split in placed.items():
+            splits[index] = split
+            split_of[groups[index]] = split
     return splits
 
 
-def _used(splits, groups, split):
-    return any(splits[index] == split for indices in groups.values() for index in indices)
+def _place(pending, room, split_of):
+    """Return {photograph: split} for a class's groups, taken in their order.
+
+    Groups that have a split already go first; then each split takes the groups that fit whole,
+    and a part of the first that does not.
+    """
+    placed, free = {}, dict(room)
+
+    def place(split, indices):
+        placed.update(dict.fromkeys(indices[: free[split]], split))
+        free[split] -= min(free[split], len(indices))
+
+    waiting = []
+    for group, indices in pending:
+        if group in split_of:
+            place(split_of[group], indices)
+        else:
+            waiting.append(indices)
+    for split in room:
+        for whole_only in (True, False):
+            for indices in list(waiting):
+                if free[split] and (len(indices) <= free[split] or not whole_only):
+                    place(split, indices)
+                    waiting.remove(indices)
+    return placed
+
+
+def _rank(placed, room):
+    """Return whether every split that wants photographs has some, and how many are placed."""
+    wanted = {split for split, places in room.items() if places}
+    return wanted <= set(placed.values()), len(placed)
