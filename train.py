@@ -145,12 +145,9 @@ def main():
                 network = build(arrays, recipe, args.init, fresh=not run.epochs_done)
                 if args.print_summary:
                     network.summary()
-                logs = args.logs / run.id if args.tensorboard_vis else None
-                fit(
-                    network, arrays, recipe, run, folder,
-                    batch_size=args.batch_size, seed=args.seed, save_every=args.save_every,
-                    patience=args.patience, logs=logs,
-                )  # fmt: skip
+                prepared = prepare(network, arrays, recipe, run, folder, args.batch_size, args.seed)
+                keeper = keep(network, arrays, recipe, run, folder, args.save_every, args.patience)
+                fit(*prepared, run, keeper, args.logs / run.id if args.tensorboard_vis else None)
             network, info = evaluate_best(arrays, recipe, run, folder)
             model_file.save(args.model, network, info)
         photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
@@ -202,28 +199,25 @@ def build(arrays, recipe, init, fresh):
     return network
 
 
-def fit(
-    network, arrays, recipe, run, folder, *, batch_size, seed=0, save_every=1, patience=0, logs=None
-):
-    """Train the network from the run's last epoch on; its best epoch is kept in best.h5.
+def prepare(network, arrays, recipe, run, folder, batch_size, seed):
+    """Return what fit needs: the form of the network to train, as far as the run is, and batches.
 
     Args:
-        network: `resnet50`, with the weights to start from.
+        network: `resnet50`, with the weights that a fresh run starts from.
         arrays: an open Arrays.
         recipe: Recipe.
-        run: Run; each epoch's figures are added to it.
+        run: Run; a fresh one is given the figures of its regression head, if it starts with one.
         folder: of the checkpoints.
         batch_size: images a step.
         seed: of the order and the augmentation.
-        save_every: epochs between checkpoints.
-        patience: epochs without a better val loss after which to stop; 0: never.
-        logs: the run's folder for TensorBoard, or None.
+
+    Returns:
+        compiled keras.Model, Batches of train, and Batches of val or None.
     """
     import keras
 
     from classifier.training import checkpoint
     from classifier.training.batches import Batches
-    from classifier.training.callback import Keeper
     from classifier.training.fused import fuse
     from classifier.training.head import regression_head
 
@@ -247,10 +241,27 @@ def fit(
             f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
             f"{_selection(run.start)}, {run.minutes:.1f} minutes"
         )
+    return model, batches, val
 
-    keeper = Keeper(
-        run, folder, network, lambda: describe(run, arrays, recipe), save_every, patience
-    )
+
+def keep(network, arrays, recipe, run, folder, save_every, patience):
+    """Return the callback that keeps the run's best epoch and its checkpoints in the folder."""
+    from classifier.training.callback import Keeper
+
+    return Keeper(run, folder, network, lambda: describe(run, arrays, recipe), save_every, patience)
+
+
+def fit(model, batches, val, run, keeper, logs):
+    """Train from the run's last epoch on, until it is finished.
+
+    Args:
+        model: compiled, of `prepare`.
+        batches: Batches of train.
+        val: Batches of val, or None.
+        run: Run; each epoch's figures are added to it.
+        keeper: Keeper of this run.
+        logs: the run's folder for TensorBoard, or None.
+    """
     callbacks = [keeper]
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
@@ -260,24 +271,22 @@ def fit(
         model.fit(
             batches,
             validation_data=val,
-            epochs=recipe.num_epochs,
+            epochs=run.arguments["num_epochs"],
             initial_epoch=run.epochs_done,
             shuffle=False,  # the batches have an order of their own for each epoch
             callbacks=callbacks,
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except KeyboardInterrupt:
-        print(advice(run, keeper.saved, folder / "latest.h5"), file=sys.stderr)
+        print(advice(run, keeper.saved, keeper.folder / "latest.h5"), file=sys.stderr)
         raise SystemExit(130) from None
     if keeper.diverged:
-        best = folder / "best.h5"
+        best = keeper.folder / "best.h5"
         raise UserError(
             f"the loss is not a number after {run.epochs_done} epochs "
             f"({f'best model so far: {best}' if best.exists() else 'no model yet'}): lower "
-            f"--learning-rate (now {recipe.learning_rate:g}) and --restart"
+            f"--learning-rate (now {run.arguments['learning_rate']:g}) and --restart"
         )
-    run.finished = True
-    keeper.save()
 
 
 def advice(run, saved, latest):

@@ -76,7 +76,20 @@ def test_a_run_stops_after_so_many_epochs_without_a_better_one(
 ):
     assert train(keeper_of(tmp_path, patience=patience), [2, 1, 1, 3, 4, 5]) == epochs
     assert ("stopping" in capsys.readouterr().out) == bool(patience)
-    assert ("latest.h5", epochs) in kept
+    assert kept[-1] == ("latest.h5", epochs)
+
+
+def test_a_run_is_finished_with_its_last_epoch_or_when_it_stops(tmp_path, kept):
+    keeper = keeper_of(tmp_path, save_every=5)
+    train(keeper, [1.0] * 8)
+    assert not keeper.run.finished
+    train(keeper, [1.0])
+    assert keeper.run.finished
+    assert kept == [("best.h5", 1), ("latest.h5", 5), ("latest.h5", 9)]
+    keeper = keeper_of(tmp_path, save_every=5, patience=1)
+    train(keeper, [1, 2])
+    assert keeper.run.finished
+    assert kept[-2:] == [("best.h5", 1), ("latest.h5", 2)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

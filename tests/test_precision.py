@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
+from classifier import cli
 from classifier.training import precision
 
 
@@ -36,6 +37,7 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.setattr(keras.distribution, "list_devices", no_list)
     monkeypatch.setattr(precision, "cpu_flags", lambda path="": set())
+    assert cli.start_keras() is keras
     assert precision.devices() == ([f"cuda:{n}" for n in range(gpus)] or ["cpu:0"])
     assert precision.choose("auto")[0] == expected
     assert ("cuda:0" if gpus else "cores of") in precision.device()

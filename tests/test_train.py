@@ -26,6 +26,9 @@ COMMON = ("--data", "arrays.h5", "--batch-size", 16, "--precision", "float32")
 SHORT = (*COMMON, "--num-epochs", 1)
 
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def eager():
     """Computing step by step saves what it takes to trace each network."""
@@ -319,7 +322,7 @@ def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
 
 def test_the_next_command_can_be_copied(folder, capsys):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "fit", lambda *_, **__: None)
+        patch.setattr(train, "fit", lambda *_: None)
         patch.setattr(train, "evaluate_best", lambda *_: (None, None))
         patch.setattr(model_file, "save", lambda *_: None)
         run_train(*SHORT, "--model", "my model.h5", "--logs", "my logs", "--tensorboard-vis")

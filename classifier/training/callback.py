@@ -70,13 +70,11 @@ class Keeper(keras.callbacks.Callback):
         elif self.patience and self.run.epochs_done - self.run.best_epoch >= self.patience:
             print(f"no better val loss for {self.patience} epochs: stopping")
             self.model.stop_training = True
-        if self.run.epochs_done % self.save_every == 0:
-            self.save()
-
-    def save(self):
-        """Write the checkpoint."""
-        checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
-        self.saved = self.run.epochs_done
+        last = self.run.epochs_done == self.run.arguments["num_epochs"]
+        self.run.finished = last or self.model.stop_training
+        if self.run.finished or self.run.epochs_done % self.save_every == 0:
+            checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
+            self.saved = self.run.epochs_done
 
     def _keep_best(self):
         model_file.save(self.folder / "best.h5", self.network, self.describe())
