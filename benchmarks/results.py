@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from classifier import cli  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.metrics import wilson_interval  # noqa: E402
-from classifier.files import atomic_write  # noqa: E402
+from classifier.files import atomic_write, make_folder  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
@@ -100,9 +100,10 @@ def run(name, seed, **sources):
     if not Path(train[2]).is_file():
         call(prepro)
     call([*train, "--resume"])
-    training = model_file.load_info(train[-1]).training
+    info = model_file.load_info(train[-1])
+    training = info.training
     history, start = training["history"], training["start"]
-    curve = [[start["minutes"], start["val_accuracy"]]] if start else []
+    curve = [[start["minutes"], start["val_accuracy"]]] if "val_accuracy" in start else []
     curve += zip(history["minutes"], history.get("val_accuracy", []), strict=False)
     return {
         "seed": seed,
@@ -111,6 +112,7 @@ def run(name, seed, **sources):
         "minutes": training["minutes"],
         "epochs": len(history["loss"]),
         "val_accuracy_by_minute": curve,
+        "leak": info.leak,
         "versions": training["versions"],
         "device": training["device"],
     }
@@ -123,7 +125,14 @@ def call(command):
 
 
 def keep(name, runs):
-    """Write a row's JSON file from its runs."""
+    """Write a row's JSON file from its runs.
+
+    Raises:
+        UserError: the figures of one of them are known to be too good.
+    """
+    for part in runs:
+        if part["leak"]:
+            raise UserError(f"{name}, seed {part['seed']}: not kept, for {part['leak']}")
     figures = {"row": name, "command": [shlex.join(["python", *c]) for c in commands(name)]}
     for split in ("test", "val"):
         parts = [part[split] for part in runs if part[split]]
@@ -144,6 +153,7 @@ def keep(name, runs):
         "python": platform.python_version(),
         "runs": runs,
     }
+    make_folder(RESULTS)
     path = RESULTS / f"{name}.json"
     with atomic_write(path) as aside:
         Path(aside).write_text(json.dumps(figures, indent=1) + "\n")

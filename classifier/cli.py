@@ -84,7 +84,8 @@ def start_keras():
         try:
             import keras
 
-            keras.distribution.list_devices()  # the first look at the devices has notes of its own
+            if keras.backend.backend() != "torch":  # for which Keras has no list
+                keras.distribution.list_devices()  # the first look at them has notes of its own
         except BaseException:
             notes.seek(0)
             os.write(shown, notes.read())
@@ -187,8 +188,8 @@ def run(main, product="output"):
         sys.exit(128 + signal.SIGPIPE)
     except MemoryError as error:
         print(
-            f"{name}: error: {str(error) or 'out of memory'}; close other programs or work on less at "
-            "a time (--workers, --batch-size); nothing was left half written",
+            f"{name}: error: {str(error) or 'out of memory'}; close other programs or work on "
+            "less at a time (--workers, --batch-size); nothing was left half written",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -10,7 +10,6 @@ from conftest import ROOT, assert_one_line_error, run
 
 from classifier import cli
 from classifier.errors import UserError
-from classifier.training import precision
 
 
 @pytest.mark.parametrize("script", ["prepro.py", "train.py", "predict.py"])
@@ -33,19 +32,6 @@ def test_numbers_are_checked():
         for text in texts:
             with pytest.raises(argparse.ArgumentTypeError):
                 check(text)
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu sse2", "float32"), ("avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16")],
-)
-def test_auto_takes_what_the_processor_does_fast(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    found = precision.cpu_flags(tmp_path / "cpuinfo")
-    assert precision.cpu_flags(tmp_path / "none") == set()
-    monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
-    assert precision.choose("auto")[0] == expected
-    assert precision.choose("float16")[0] == "float16"
 
 
 def test_help_shows_a_default_of_0_and_none_where_there_is_none(capsys):

@@ -1,5 +1,3 @@
-import json
-
 import h5py
 import keras
 import numpy as np
@@ -8,7 +6,6 @@ import pytest
 from classifier import hdf5
 from classifier.errors import UserError
 from classifier.prediction import model_file
-from classifier.training import checkpoint, pretrained
 from resnet50 import resnet50
 
 CLASSES = ["cat", "d\u00f6g", "o'wl"]
@@ -129,76 +126,3 @@ def test_no_file_and_no_hdf5_file_are_refused(tmp_path):
     for name in ("none.h5", "text.h5"):
         with pytest.raises(UserError, match=name):
             model_file.load(tmp_path / name)
-
-
-def test_init_takes_our_own_model_with_its_head(network, saved):
-    fresh = resnet50((32, 32, 3), 3, dropout=0)
-    assert pretrained.load_file(fresh, saved, CLASSES) == 107
-    np.testing.assert_array_equal(fresh.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
-    assert pretrained.load_file(fresh, saved, ["x", "y", "z"]) == 106
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path, whole):
-    theirs = keras.applications.ResNet50(
-        weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
-    )
-    path = tmp_path / "keras.h5"
-    if whole:
-        theirs.save(path)
-    else:  # the layout of the official file: groups by layer, with their weights' names
-        with h5py.File(path, "w") as file:
-            for layer in theirs.layers:
-                group = file.create_group(layer.name)
-                names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
-                group.attrs["weight_names"] = np.array(names, "S")
-                for name, value in zip(names, layer.get_weights(), strict=True):
-                    group[name] = value
-    ours = resnet50((32, 32, 3), 5, dropout=0)
-    assert pretrained.load_file(ours, path, list("abcde")) == 106
-    features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
-    scaled = keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32))
-    np.testing.assert_allclose(
-        features.predict_on_batch(IMAGES), theirs.predict_on_batch(scaled), atol=1e-4
-    )
-
-
-def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    other.save(tmp_path / "other.h5")
-    with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
-        pretrained.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
-
-
-def compiled():
-    model = resnet50((32, 32, 3), 3, dropout=0.5)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "categorical_crossentropy")
-    return model
-
-
-def test_a_checkpoint_holds_every_variable_and_the_state(tmp_path):
-    path = tmp_path / "latest.h5"
-    first, second = compiled(), compiled()
-    first.optimizer.build(first.trainable_variables)
-    for variable in first.optimizer.variables:
-        if variable.dtype == "float32":
-            variable.assign(np.random.default_rng(0).random(variable.shape))
-    state = {"history": {"loss": [1.0]}, "finished": False}
-    checkpoint.save(path, first, state)
-    assert checkpoint.load_state(path) == state
-    checkpoint.restore(path, second)
-    for one, other in (
-        (first.variables, second.variables),
-        (first.optimizer.variables, second.optimizer.variables),
-    ):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a.numpy(), b.numpy())
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    path = tmp_path / "latest.h5"
-    with h5py.File(path, "w") as file:
-        file.attrs["state"] = json.dumps({})
-        file["model/0"] = np.zeros(3)
-    with pytest.raises(UserError, match="--restart"):
-        checkpoint.restore(path, compiled())

@@ -44,11 +44,18 @@ class ModelInfo:
 
 
 def build(info: ModelInfo):
-    """Build our network for a model's classes and image size, weights fresh."""
+    """Build our network for a model's classes and image size, weights fresh, in float32."""
+    import keras
+
     from resnet50 import resnet50
 
     shape = (info.image_size, info.image_size, 3)
-    return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
 def save(path: Path, model, info: ModelInfo) -> None:
@@ -60,14 +67,7 @@ def save(path: Path, model, info: ModelInfo) -> None:
             it was trained with.
         info: ModelInfo.
     """
-    import keras
-
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        plain = build(info)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    plain = build(info)
     plain.set_weights(model.get_weights())
     absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
     level = absl.level
@@ -93,7 +93,7 @@ def load_info(path: Path) -> ModelInfo:
 
 
 def load(path: Path):
-    """Read a model file: (keras.Model, ModelInfo).
+    """Read a model file: (keras.Model, ModelInfo). The model computes in float32.
 
     Raises:
         UserError: missing, damaged, not a model file of train.py, or its weights do not fit.

@@ -1,45 +1,58 @@
 """Checkpoints: the whole state of a training run in one HDF5 file, to go on from."""
 
-import json
+from pathlib import Path
+from typing import Any
 
 import h5py
 
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import dataset, open_hdf5
+from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
+
+VERSION = 2
 
 
-def save(path, model, state):
-    """Write the model's and optimizer's variables (random seeds included) and `state` (JSON)."""
+def save(path: Path, model, run: dict[str, Any]) -> None:
+    """Write a compiled model's and its optimizer's variables, random seeds included, and the run.
+
+    Args:
+        path: where the checkpoint goes.
+        model: compiled keras.Model.
+        run: plain JSON values.
+    """
     groups = _variables(model)
     size = sum(variable.numpy().nbytes for group in groups.values() for variable in group)
-    with atomic_write(path) as aside, h5py.File(aside, "w") as file:
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        write_json(file, "run", {"version": VERSION, **run})
         file.flush()
-        reserve(aside, size + 1_000_000)
-        file.attrs["state"] = json.dumps(state)
+        reserve(temporary, temporary.stat().st_size + size + 1_000_000)
         for kind, variables in groups.items():
             for number, variable in enumerate(variables):
                 file[f"{kind}/{number}"] = variable.numpy()
 
 
-def load_state(path):
-    """Read the `state` of a checkpoint.
+def load_run(path: Path) -> dict[str, Any]:
+    """Read the run that `save` was given.
 
     Raises:
-        UserError: missing, damaged or no checkpoint.
+        UserError: missing, damaged, of another version or no checkpoint.
     """
     with open_hdf5(path, "checkpoint") as file:
         try:
-            return json.loads(file.attrs["state"])
-        except (KeyError, TypeError, ValueError) as error:
+            kept = read_json(file, "run")
+            version = kept.pop("version")
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             raise UserError(f"{path}: not a checkpoint of train.py; use --restart") from error
+    if version != VERSION:
+        raise UserError(f"{path}: a checkpoint of another version; use --restart")
+    return kept
 
 
-def restore(path, model):
+def restore(path: Path, model) -> None:
     """Put a checkpoint's variables into a compiled model.
 
     Raises:
-        UserError: they do not fit the model.
+        UserError: they are damaged or do not fit the model.
     """
     with open_hdf5(path, "checkpoint") as file:
         for kind, variables in _variables(model).items():
@@ -47,7 +60,11 @@ def restore(path, model):
                 part = dataset(file, f"{kind}/{number}")
                 if part is None or part.shape != tuple(variable.shape):
                     raise UserError(f"{path}: does not fit this network; use --restart")
-                variable.assign(part[()])
+                try:
+                    values = part[()]
+                except OSError as error:
+                    raise UserError(f"{path}: damaged; use --restart") from error
+                variable.assign(values)
 
 
 def _variables(model):
