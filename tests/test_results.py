@@ -87,7 +87,9 @@ def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start):
 
 @pytest.mark.parametrize("name", results.ROWS)
 @pytest.mark.parametrize("sources", [{}, {"archive": "a b.zip", "imagenet": __file__}])
-def test_the_scripts_read_every_rows_commands(monkeypatch, name, sources):
+def test_the_scripts_read_every_rows_commands(tmp_path, monkeypatch, name, sources):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a b.zip").touch()
     made, trained = results.commands(name, 7, **sources)
     monkeypatch.setattr(sys, "argv", made)
     arrays = prepro.parse_args()
