@@ -81,14 +81,14 @@ def test_a_reader_that_ends_early_costs_no_product_and_is_no_success_of_printing
     product, status, tmp_path
 ):
     (tmp_path / "script.py").write_text(SCRIPT.format(product=product))
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stdout.readline() == "line 0\n"
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=60) == status
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == status
     assert (tmp_path / "product").exists() == (product == "file")
 
 

@@ -42,11 +42,10 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_pa
     path = tmp_path / "model.h5"
     for then, end in (("sys.stdin.read()", lambda p: p.stdin.close()),
                       ("sys.stdin.read()", subprocess.Popen.kill)):  # fmt: skip
-        process = hold(path, then)
-        with pytest.raises(UserError, match=r"model\.h5: another process"), files.locked(path):
-            pass
-        end(process)
-        process.wait(timeout=60)
+        with hold(path, then) as process:
+            with pytest.raises(UserError, match=r"model\.h5: another process"), files.locked(path):
+                pass
+            end(process)
         with files.locked(path):
             pass
         assert list(tmp_path.iterdir()) == []

@@ -197,18 +197,17 @@ def test_fine_tuning_starts_with_a_regression_and_predicts_with_the_mirror_image
 def server(trained):
     """Address of a TensorBoard server on the run's logs."""
     folder, _ = trained
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "tensorboard.main", "--logdir=./logs", "--port=0"],
         cwd=folder, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        for line in process.stderr:
-            if found := re.search(r"TensorBoard .* at (http://\S+)", line):
-                break
-        yield found[1].rstrip("/")
-    finally:
-        process.terminate()
-        process.wait(10)
+    ) as process:  # fmt: skip
+        try:
+            for line in process.stderr:
+                if found := re.search(r"TensorBoard .* at (http://\S+)", line):
+                    break
+            yield found[1].rstrip("/")
+        finally:
+            process.terminate()
 
 
 def fetch(url, **query):

@@ -86,6 +86,7 @@ def download(dataset_path: str | os.PathLike, url: str = URL, checksum: str = ZI
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             _receive(answer, aside, have)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:  # 416: the part at hand is already the whole file
             raise UserError(
                 f"{url}: {error}; fetch it another way and give --archive FILE"
