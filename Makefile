@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/python train.py --data datasets/digits.h5 --model models/digits.h5 \
 		--num-epochs 6 --no-mirror --restart --tensorboard-vis
 	$(BIN)/python predict.py --model models/digits.h5 \
-		"$$($(BIN)/python -m classifier.arrays datasets/digits.h5 --held-out)"
+		"$$($(BIN)/python -m classifier.data.arrays datasets/digits.h5 --held-out)"
 	@echo "model:  models/digits.h5"
 	@echo "curves: $(BIN)/tensorboard --logdir=./logs"
 	@echo "next:   make caltech   (the same on the 8,677 photographs of Caltech-101)"

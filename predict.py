@@ -1,22 +1,26 @@
 """Name what photographs show, with the model that train.py saved."""
 
+import argparse
 import csv
 import glob
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from classifier import cli
-from classifier.cli import UserError
-from classifier.images import BadImage, decode, files_below
+from classifier.data.images import MAX_BYTES, ImageError, decode, files_below
+from classifier.errors import UserError
 
 BATCH = 64  # images a step
 
+Predictions = list[tuple[str, float]]  # (label, probability), best first
 
-def parse_args():
+
+def parse_args() -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     add = parser.add_argument
     add(
@@ -45,10 +49,10 @@ def parse_args():
     return parser.parse_args()
 
 
-def main():
+def main() -> int:
     args = parse_args()
     files = find(args.images)
-    from classifier import model_file
+    from classifier.prediction import model_file
 
     info = model_file.load_info(args.model)
     model = None
@@ -58,14 +62,13 @@ def main():
         names, images = [], []
         for name in files[start : start + BATCH]:
             try:
-                images.append(decode(open_image(name), info.image_size))
+                images.append(read_image(name, info.image_size))
                 names.append(name)
-            except BadImage as error:
-                failed += 1
-                message = f"{name}: {error}; give a JPEG, PNG, GIF, BMP, TIFF or WebP image"
+            except UserError as error:
                 if args.strict or len(files) == 1:
-                    raise UserError(message) from error
-                print(f"skipped: {message}", file=sys.stderr)
+                    raise
+                failed += 1
+                print(f"skipped: {error}", file=sys.stderr)
         if images:
             if model is None:  # Keras starts slowly: not before there is something to predict
                 cli.start_keras()
@@ -74,15 +77,18 @@ def main():
             for name, row in zip(names, outputs, strict=True):
                 best = np.argsort(-row, kind="stable")[: args.top]
                 write(name, [(info.classes[i], float(row[i])) for i in best])
-    sys.stdout.flush()
+            sys.stdout.flush()  # what ends a later batch does not cost these results
     if failed == len(files):
-        raise UserError(f"none of the {failed} files is an image (listed above)")
+        raise UserError(f"none of the {failed} files can be read as an image (listed above)")
     if failed:
-        print(f"skipped {failed} of {len(files)} files, which are no images", file=sys.stderr)
+        print(
+            f"skipped {failed} of {len(files)} files, which cannot be read as images",
+            file=sys.stderr,
+        )
     return 0
 
 
-def find(patterns):
+def find(patterns: list[str]) -> list[str]:
     """Return the image files that paths, folders and globs name, in the order given.
 
     Raises:
@@ -91,7 +97,7 @@ def find(patterns):
     files = []
     for pattern in patterns:
         path = Path(pattern)
-        if pattern == "-" or path.is_file():
+        if pattern == "-" or is_file_or_unreachable(path):
             found = [pattern]
         elif path.is_dir():
             found = [str(file) for file in files_below(path)]
@@ -104,23 +110,53 @@ def find(patterns):
     return files
 
 
-def open_image(name):
-    """Return what `decode` reads for a name: the path, or standard input's bytes for '-'."""
-    return io.BytesIO(sys.stdin.buffer.read()) if name == "-" else name
+def is_file_or_unreachable(path: Path) -> bool:
+    """Return whether `path` is a file, or may be one: reading it tells why it cannot be reached."""
+    try:
+        return path.is_file()
+    except OSError:
+        return True
 
 
-def write_text(name, predictions):
+def read_image(name: str, size: int) -> np.ndarray:
+    """Decode the image of a name, '-' for standard input: uint8 (size, size, 3).
+
+    Raises:
+        UserError: it cannot be read, or is no image.
+    """
+    shown = "standard input" if name == "-" else name if name.isprintable() else repr(name)
+    try:
+        return decode(standard_input() if name == "-" else name, size)
+    except ImageError as error:
+        raise UserError(
+            f"{shown}: {error}; give a JPEG, PNG, GIF, BMP, TIFF or WebP image"
+        ) from error
+    except OSError as error:
+        raise UserError(f"{shown}: {error.strerror or error}; make it readable") from error
+
+
+def standard_input() -> io.BytesIO:
+    """Return the bytes of standard input, at most MAX_BYTES; raise ImageError if there are none."""
+    data = sys.stdin.buffer.read(MAX_BYTES + 1) if sys.stdin else b""
+    if not data:
+        raise ImageError("it is empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"more than {MAX_BYTES:,} bytes")
+    return io.BytesIO(data)
+
+
+def write_text(name: str, predictions: Predictions) -> None:
     print(name)
     for label, probability in predictions:
         print(f"  {probability:7.2%}  {label}")
 
 
-def write_json(name, predictions):
+def write_json(name: str, predictions: Predictions) -> None:
     rows = [{"label": label, "probability": probability} for label, probability in predictions]
     print(json.dumps({"file": name, "predictions": rows}))
 
 
-def csv_writer():
+def csv_writer() -> Callable[[str, Predictions], None]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     started = False
 

@@ -25,15 +25,22 @@ BN_MOMENTUM = 0.9
 MIN_SIZE = 32  # pixels: what stage 5 leaves of it is 1x1
 
 
-def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False, enlarge_to=0):
+def resnet50(
+    input_shape: tuple[int, int, int] = (64, 64, 3),
+    classes: int = 101,
+    dropout: float = 0.5,
+    zero_init: bool = False,
+    enlarge_to: int = 0,
+) -> keras.Model:
     """Build the network.
 
     Args:
         input_shape: (height, width, 3), each side at least 32 pixels.
         classes: number of classes, at least 2.
         dropout: rate inside the blocks and before the head; 0 for none.
-        zero_init: start the scale of each block's last BatchNorm at 0, so that every block starts
-            as its shortcut alone (Goyal et al. 2017, arXiv:1706.02677); the original starts at 1.
+        zero_init: initialise the scale of each block's last BatchNorm to 0, so that every block
+            starts as its shortcut alone (Goyal et al. 2017, arXiv:1706.02677); the original starts
+            with 1.
         enlarge_to: side in pixels to which smaller pictures are enlarged inside the graph, so that
             filters learned on large objects fit; 0 for none.
 
@@ -56,7 +63,7 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False,
     x = layers.Rescaling(1.0, [-mean for mean in IMAGENET_MEAN], name="subtract_mean")(x)
     x = layers.ZeroPadding2D(3, name="pad_conv1")(x)
     x = layers.Conv2D(64, 7, strides=2, kernel_initializer="glorot_normal", name="conv1")(x)
-    x = _batch_norm(x, "bn_conv1")
+    x = _batch_norm("bn_conv1")(x)
     x = layers.ReLU(name="relu_conv1")(x)
     x = layers.ZeroPadding2D(1, name="pad_pool1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
@@ -67,14 +74,21 @@ def resnet50(input_shape=(64, 64, 3), classes=101, dropout=0.5, zero_init=False,
             x = identity_block(x, filters, f"{stage}{letter}", dropout, zero_init)
 
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    x = _dropout(x, dropout, "drop_fc")
+    if dropout:
+        x = layers.Dropout(dropout, name="drop_fc")(x)
     x = layers.Dense(classes, kernel_initializer="glorot_normal", name=f"fc{classes}")(x)
     # Probabilities need float32's precision, whatever the rest is computed in.
     outputs = layers.Softmax(dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name="resnet50")
 
 
-def identity_block(x, filters, name, dropout=0.5, zero_init=False):
+def identity_block(
+    x: keras.KerasTensor,
+    filters: tuple[int, int, int],
+    name: str,
+    dropout: float = 0.5,
+    zero_init: bool = False,
+) -> keras.KerasTensor:
     """Add a block whose shortcut is the input itself.
 
     Args:
@@ -82,15 +96,40 @@ def identity_block(x, filters, name, dropout=0.5, zero_init=False):
         filters: filters of the 1x1, 3x3 and 1x1 convolutions.
         name: stage and block, such as "2b"; layers are named res2b_branch2a, bn2b_branch2a ...
         dropout: rate after the first two activations; 0 for none.
-        zero_init: start the last BatchNorm's scale at 0.
+        zero_init: initialise the last BatchNorm's scale to 0.
 
     Returns:
         Keras tensor of the same shape.
     """
-    return _add(_main_path(x, filters, name, 1, dropout, zero_init), x, name)
+    shortcut = x
+
+    x = _conv(filters[0], 1, f"res{name}_branch2a")(x)
+    x = _batch_norm(f"bn{name}_branch2a")(x)
+    x = layers.ReLU(name=f"relu{name}_branch2a")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name=f"drop{name}_branch2a")(x)
+
+    x = _conv(filters[1], 3, f"res{name}_branch2b")(x)
+    x = _batch_norm(f"bn{name}_branch2b")(x)
+    x = layers.ReLU(name=f"relu{name}_branch2b")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name=f"drop{name}_branch2b")(x)
+
+    x = _conv(filters[2], 1, f"res{name}_branch2c")(x)
+    x = _batch_norm(f"bn{name}_branch2c", zero_init)(x)
+
+    x = layers.Add(name=f"add{name}")([x, shortcut])
+    return layers.ReLU(name=f"relu{name}")(x)
 
 
-def convolutional_block(x, filters, name, stride=2, dropout=0.5, zero_init=False):
+def convolutional_block(
+    x: keras.KerasTensor,
+    filters: tuple[int, int, int],
+    name: str,
+    stride: int = 2,
+    dropout: float = 0.5,
+    zero_init: bool = False,
+) -> keras.KerasTensor:
     """Add a block that changes the shape, with a 1x1 convolution in its shortcut.
 
     Args:
@@ -99,43 +138,46 @@ def convolutional_block(x, filters, name, stride=2, dropout=0.5, zero_init=False
         name: stage and block, such as "2a".
         stride: of the first convolution and of the shortcut.
         dropout: rate after the first two activations; 0 for none.
-        zero_init: start the last BatchNorm's scale at 0.
+        zero_init: initialise the last BatchNorm's scale to 0.
 
     Returns:
         Keras tensor (N, ceil(height / stride), ceil(width / stride), filters[2]).
     """
-    shortcut = _conv_bn(x, filters[2], 1, f"{name}_branch1", stride)
-    return _add(_main_path(x, filters, name, stride, dropout, zero_init), shortcut, name)
+    shortcut = _conv(filters[2], 1, f"res{name}_branch1", stride)(x)
+    shortcut = _batch_norm(f"bn{name}_branch1")(shortcut)
 
+    x = _conv(filters[0], 1, f"res{name}_branch2a", stride)(x)
+    x = _batch_norm(f"bn{name}_branch2a")(x)
+    x = layers.ReLU(name=f"relu{name}_branch2a")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name=f"drop{name}_branch2a")(x)
 
-def _main_path(x, filters, name, stride, dropout, zero_init):
-    for branch, kernel, count, step in zip("ab", (1, 3), filters[:2], (stride, 1), strict=True):
-        x = _conv_bn(x, count, kernel, f"{name}_branch2{branch}", step)
-        x = layers.ReLU(name=f"relu{name}_branch2{branch}")(x)
-        x = _dropout(x, dropout, f"drop{name}_branch2{branch}")
-    return _conv_bn(x, filters[2], 1, f"{name}_branch2c", zero_init=zero_init)
+    x = _conv(filters[1], 3, f"res{name}_branch2b")(x)
+    x = _batch_norm(f"bn{name}_branch2b")(x)
+    x = layers.ReLU(name=f"relu{name}_branch2b")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name=f"drop{name}_branch2b")(x)
 
+    x = _conv(filters[2], 1, f"res{name}_branch2c")(x)
+    x = _batch_norm(f"bn{name}_branch2c", zero_init)(x)
 
-def _conv_bn(x, filters, kernel, name, stride=1, zero_init=False):
-    x = layers.Conv2D(filters, kernel, strides=stride, padding="same",
-                      kernel_initializer="glorot_normal", name=f"res{name}")(x)  # fmt: skip
-    return _batch_norm(x, f"bn{name}", "zeros" if zero_init else "ones")
-
-
-def _batch_norm(x, name, gamma="ones"):
-    norm = layers.BatchNormalization(
-        momentum=BN_MOMENTUM, epsilon=BN_EPSILON, gamma_initializer=gamma, name=name
-    )
-    return norm(x)
-
-
-def _dropout(x, rate, name):
-    return layers.Dropout(rate, name=name)(x) if rate else x
-
-
-def _add(x, shortcut, name):
     x = layers.Add(name=f"add{name}")([x, shortcut])
     return layers.ReLU(name=f"relu{name}")(x)
+
+
+def _conv(filters, size, name, stride=1):
+    return layers.Conv2D(
+        filters, size, stride, "same", kernel_initializer="glorot_normal", name=name
+    )
+
+
+def _batch_norm(name, zero_init=False):
+    return layers.BatchNormalization(
+        momentum=BN_MOMENTUM,
+        epsilon=BN_EPSILON,
+        gamma_initializer="zeros" if zero_init else "ones",
+        name=name,
+    )
 
 
 if __name__ == "__main__":

@@ -21,10 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from classifier import cli, model_file  # noqa: E402
-from classifier.cli import UserError  # noqa: E402
-from classifier.files import written_aside  # noqa: E402
-from classifier.metrics import wilson_interval  # noqa: E402
+from classifier import cli  # noqa: E402
+from classifier.errors import UserError  # noqa: E402
+from classifier.evaluation.metrics import wilson_interval  # noqa: E402
+from classifier.files import atomic_write, make_folder  # noqa: E402
+from classifier.prediction import model_file  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results"
 
@@ -99,9 +100,10 @@ def run(name, seed, **sources):
     if not Path(train[2]).is_file():
         call(prepro)
     call([*train, "--resume"])
-    training = model_file.load_info(train[-1]).training
+    info = model_file.load_info(train[-1])
+    training = info.training
     history, start = training["history"], training["start"]
-    curve = [[start["minutes"], start["val_accuracy"]]] if start else []
+    curve = [[start["minutes"], start["val_accuracy"]]] if "val_accuracy" in start else []
     curve += zip(history["minutes"], history.get("val_accuracy", []), strict=False)
     return {
         "seed": seed,
@@ -110,6 +112,7 @@ def run(name, seed, **sources):
         "minutes": training["minutes"],
         "epochs": len(history["loss"]),
         "val_accuracy_by_minute": curve,
+        "leak": info.leak,
         "versions": training["versions"],
         "device": training["device"],
     }
@@ -122,10 +125,17 @@ def call(command):
 
 
 def keep(name, runs):
-    """Write a row's JSON file from its runs."""
+    """Write a row's JSON file from its runs.
+
+    Raises:
+        UserError: the figures of one of them are known to be too good.
+    """
+    for part in runs:
+        if part["leak"]:
+            raise UserError(f"{name}, seed {part['seed']}: not kept, for {part['leak']}")
     figures = {"row": name, "command": [shlex.join(["python", *c]) for c in commands(name)]}
-    for side in ("test", "val"):
-        parts = [part[side] for part in runs if part[side]]
+    for split in ("test", "val"):
+        parts = [part[split] for part in runs if part[split]]
         if not parts:
             continue
         mean = {key: statistics.mean(part[key] for part in parts) for key in parts[0]}
@@ -134,7 +144,7 @@ def keep(name, runs):
             mean[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
         # All seeds are read on the same photographs: more seeds do not make the interval narrower.
         mean["low"], mean["high"] = wilson_interval(mean["accuracy"] * mean["n"], mean["n"])
-        figures[side] = mean
+        figures[split] = mean
     figures |= {
         "minutes": statistics.mean(part["minutes"] for part in runs),
         "seeds": [part["seed"] for part in runs],
@@ -143,8 +153,9 @@ def keep(name, runs):
         "python": platform.python_version(),
         "runs": runs,
     }
+    make_folder(RESULTS)
     path = RESULTS / f"{name}.json"
-    with written_aside(path) as aside:
+    with atomic_write(path) as aside:
         Path(aside).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"figures: {path.relative_to(ROOT)}")
 

@@ -1,1 +1,11 @@
-"""What the scripts share: one module a subject."""
+"""Code shared by the scripts, in one room for each step of the way.
+
+data        photographs -> arrays
+training    arrays -> model; the only room that starts Keras
+prediction  model -> probabilities
+evaluation  how good a model is
+
+What all rooms stand on lies beside them: errors, command lines, files, seeds and worker processes.
+"""
+
+__version__ = "0.2.0"

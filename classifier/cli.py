@@ -1,24 +1,24 @@
-"""Command lines that fail in one line: the flag or file at fault and the way out."""
+"""Command lines that fail in one line: the flag or file at fault, cause and remedy."""
 
 import argparse
 import errno
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
 from pathlib import Path
 
-
-class UserError(Exception):
-    """What the user can mend; its text is one line: the file or flag at fault and the way out."""
+from classifier.errors import UserError
 
 
 class _Help(argparse.HelpFormatter):
     """Shows each default, where there is one to show."""
 
     def _get_help_string(self, action):
-        shown = action.default not in (None, False, argparse.SUPPRESS)
+        hidden = action.default is None or action.default is False  # 0 is shown
+        shown = not hidden and action.default != argparse.SUPPRESS
         return action.help + " (default: %(default)s)" if shown else action.help
 
 
@@ -65,6 +65,11 @@ def real(low, high, low_open=False):
     return number
 
 
+def shown(script: str, *args) -> str:
+    """Return the command that runs a script, to be copied into a shell."""
+    return shlex.join(["python", script, *map(str, args)])
+
+
 def start_keras():
     """Import Keras and its backend without the backend's start-up notes on the terminal.
 
@@ -79,7 +84,8 @@ def start_keras():
         try:
             import keras
 
-            keras.distribution.list_devices()  # the first look at the devices has notes of its own
+            if keras.backend.backend() != "torch":  # for which Keras has no list
+                keras.distribution.list_devices()  # the first look at them has notes of its own
         except BaseException:
             notes.seek(0)
             os.write(shown, notes.read())
@@ -90,28 +96,103 @@ def start_keras():
     return keras
 
 
+_interrupted = False
+
+
 def interrupt_on_sigterm():
     """Make SIGTERM stop a script as Ctrl-C does: through its clean-up, never in the middle."""
 
     def stop(_signal, _frame):
+        global _interrupted
+        _interrupted = True
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: not to be heard
+        signal.signal(signal.SIGINT, stop)
 
 
-def run(main):
-    """Call `main()` and exit: status 0, or 2 with one line on stderr for what a user can mend."""
+def raise_if_interrupted():
+    """Raise KeyboardInterrupt where a signal came but its exception was swallowed.
+
+    Python drops exceptions that are raised in finalizers, and libraries catch all in places.
+    """
+    if _interrupted:
+        raise KeyboardInterrupt
+
+
+class _Output:
+    """Standard output of a script whose product is a file: where nobody reads on, it goes on."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            return self._drop(text)
+
+    def flush(self):
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._drop("")
+
+    def _drop(self, text):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return len(text)
+
+
+def _open_streams():
+    """Open what stands closed of standard input, output and error, on nothing.
+
+    Else the next file opened takes the place of one, and what is printed goes into it.
+    """
+    for number, mode in ((0, "r"), (1, "w"), (2, "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            stream = os.fdopen(number, mode)
+            setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
+
+
+def run(main, product="output"):
+    """Call `main()` and exit: status 0, or 2 with one line on stderr for what a user can mend.
+
+    Args:
+        main: function without arguments, returning the exit status.
+        product: "file" where the script's product is a file, which is finished although nobody
+            reads what it prints; "output" where it is what it prints, and a reader that ends, as
+            `head` does, ends it with status 141, as SIGPIPE would.
+    """
     name = Path(sys.argv[0]).name
     try:
+        _open_streams()
         interrupt_on_sigterm()
         sys.stdout.reconfigure(errors="backslashreplace")  # file names can be of any bytes
-        sys.exit(main())
+        if product == "file":
+            sys.stdout = _Output(sys.stdout)
+        status = main()
+        sys.stdout.flush()
+        sys.exit(status)
     except UserError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except BrokenPipeError:  # the reader of a pipe, `head` say, has seen enough
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        sys.exit(128 + signal.SIGPIPE)
+    except MemoryError as error:
+        print(
+            f"{name}: error: {str(error) or 'out of memory'}; close other programs or work on "
+            "less at a time (--workers, --batch-size); nothing was left half written",
+            file=sys.stderr,
+        )
+        sys.exit(2)
     except OSError as error:
         if error.errno is None and "errno =" not in str(error):
             raise  # not the system's word: a mistake of ours, to be seen whole
@@ -120,9 +201,11 @@ def run(main):
         number = int(within[1]) if within else error.errno
         reason = os.strerror(number) if within else error.strerror or str(error).splitlines()[0]
         full = number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-        way_out = "free some disk space" if full else "choose a place you may read and write"
+        denied = number in (errno.EACCES, errno.EPERM, errno.EROFS)
+        remedy = "choose a place you may read and write" if denied else "try again"
+        remedy = "free some disk space" if full else remedy
         print(
-            f"{name}: error: {place}{reason}; {way_out}; nothing was left half written",
+            f"{name}: error: {place}{reason}; {remedy}; nothing was left half written",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -1,44 +1,106 @@
-"""Files that are whole or not there, and HDF5 files read without following them elsewhere."""
+"""Files that are whole or not there, and written by one process at a time."""
 
 import contextlib
+import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
-import h5py
+from classifier.errors import UserError
 
-from classifier.cli import UserError
+try:
+    import fcntl
+except ImportError:  # Windows has no flock
+    fcntl = None
 
 
 @contextlib.contextmanager
-def written_aside(path):
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to; after the block the finished file stands at `path` in one step.
 
     Whatever stood at `path` stays until then, and stays if the block raises or the process is
-    killed. The file aside has a fixed name, so that what a killed run left is overwritten.
+    killed. The temporary file has a fixed name, so that what a killed run left is overwritten.
     """
     path = Path(path)
-    aside = path.with_name(f".part.{path.name}")
+    temporary = path.with_name(f".part.{path.name}")
     try:
-        yield aside
-        with aside.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        aside.replace(path)
+        temporary.replace(path)
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def reserve(path, size):
-    """Take `size` bytes of disk for the file at `path` now, where the system can.
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes from writing `path` in the block; its folder must exist.
+
+    The lock is an flock, so that none is left behind by a process that was killed.
+
+    Raises UserError if another process holds it.
+    """
+    lock = Path(path).with_name(f".{Path(path).name}.lock")
+    while True:
+        with lock.open("a") as file:
+            if not _flock(file):
+                raise UserError(
+                    f"{path}: another process is writing it: wait for its end, or give another path"
+                )
+            if not _is_at(file, lock):
+                continue  # its last holder has just removed it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
+
+
+def _flock(file) -> bool:
+    """Take an flock; return False if another process has it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)  # others: no locks there
+    return True
+
+
+def _is_at(file, path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    return False
+
+
+def reserve(path: Path, size: int) -> None:
+    """Take `size` bytes of disk for the file at `path` now, where the file system can.
 
     HDF5 ends the process where it meets a full disk while it closes a file; here it is an OSError.
     """
-    if hasattr(os, "posix_fallocate"):
-        with Path(path).open("ab") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+    if not hasattr(os, "posix_fallocate"):
+        return
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        os.posix_fallocate(number, 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+    finally:
+        os.close(number)
 
 
-def make_folder(folder):
-    """Create `folder` (a Path) with its parents, now rather than after hours of work.
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths lead to one file, links included; neither needs to exist."""
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    with contextlib.suppress(OSError):
+        return Path(one).samefile(other)
+    return False
+
+
+def make_folder(folder: Path) -> None:
+    """Create `folder` with its parents, now rather than after hours of work.
 
     Raises UserError if that is not possible or the folder cannot be written to.
     """
@@ -46,46 +108,8 @@ def make_folder(folder):
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot create this folder ({error.strerror})") from error
+        raise UserError(
+            f"{folder}: cannot create this folder ({error.strerror}); choose another"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder}: this folder is not writable; choose another")
-
-
-def open_hdf5(path, what):
-    """Open an HDF5 file for reading; `what` names its kind in the error.
-
-    Raises UserError if the file is missing or not HDF5.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such {what}")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise UserError(f"{path}: not a {what}, or damaged; make it again") from error
-
-
-def member(group, name):
-    """Return what stands at `name` (parts joined by /) in an HDF5 group, or None.
-
-    Only what lies in the file itself counts: soft and external links lead nowhere.
-    """
-    for part in name.split("/"):
-        if not isinstance(group, h5py.Group):
-            return None
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
-            return None
-        group = group[part]
-    return group
-
-
-def dataset(group, name):
-    """Return the HDF5 dataset at `name` below a group, or None.
-
-    Only raw numbers in the file itself count: no virtual datasets, none kept in other files, and no
-    filters, whose output can be of any size.
-    """
-    found = member(group, name)
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-        return None
-    return found if found.id.get_create_plist().get_nfilters() == 0 else None

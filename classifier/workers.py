@@ -8,15 +8,30 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
-from classifier.cli import UserError
+from classifier.errors import UserError
+
+WAITING = 4  # results a worker that may wait to be taken
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
-def ordered_map(function, items, workers):
+def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
     """Yield `function(item)` for each item, in the items' order, from `workers` processes.
 
-    At most four results a worker wait to be taken, so memory does not grow with the items. Raises
-    UserError if a worker is killed.
+    At most WAITING results a worker wait to be taken, so memory does not grow with the items. What
+    `function` raises is raised here, in its turn. Closing the generator ends the workers.
+
+    Args:
+        function: at the top of a module, so that it can be pickled.
+        items: taken one by one, as results are.
+        workers: processes; 1: none, the work is done here.
+
+    Raises:
+        UserError: a worker was killed.
     """
     if workers == 1:
         yield from map(function, items)
@@ -26,7 +41,7 @@ def ordered_map(function, items, workers):
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= 4 * workers:
+                if len(waiting) >= WAITING * workers:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -53,3 +53,12 @@ def tiny(tmp_path_factory):
             image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
             image.resize((48, 40)).save(target / f"image_{number:04}.jpg")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_arrays(tiny):
+    """The arrays of the tiny folder at 32 px: 48 train, 6 val and 6 test; returns their path."""
+    made = run("prepro.py", "--dataset-path", "datasets/tiny", "--image-size", 32,
+               "--target-per-class", 16, cwd=tiny)  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    return tiny / "datasets/tiny.h5"

@@ -8,13 +8,14 @@ import io
 import socket
 import tarfile
 import threading
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
-from classifier.archive import BACKGROUND, TAR_NAME, download, unpack
-from classifier.cli import UserError
+from classifier.data.archive import BACKGROUND, TAR_NAME, download, fetch, unpack
+from classifier.errors import UserError
 
 TOP = "101_ObjectCategories"
 BYTES = np.random.default_rng(0).bytes
@@ -108,7 +109,7 @@ def test_what_an_interrupted_run_left_is_no_hindrance(tmp_path):
 
 
 def test_the_official_checksum_gives_no_note(tmp_path, monkeypatch):
-    monkeypatch.setattr("classifier.archive.TAR_MD5", hashlib.md5(SMALL).hexdigest())
+    monkeypatch.setattr("classifier.data.archive.TAR_MD5", hashlib.md5(SMALL).hexdigest())
     for name, data in (("plain", SMALL), ("zip", zipped(SMALL))):
         (tmp_path / name).write_bytes(data)
         assert unpack(tmp_path / name, tmp_path / f"set-{name}") is None
@@ -150,11 +151,137 @@ def test_members_that_lead_elsewhere_are_refused(name, tmp_path):
     assert "not unpacked" in refused(tar(*GOOD, member, evil), tmp_path)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "C:", "C:foo.jpg", "C:/ant/1.jpg", f"{TOP}/C:/1.jpg", f"{TOP}/ant/1.jpg:stream",
+        f"{TOP}/con/1.jpg", f"{TOP}/ant/NUL.jpg", f"{TOP}/ant/com1", f"{TOP}/aux.d/1.jpg",
+        f"{TOP}/ant./1.jpg", f"{TOP}/ant /1.jpg", f"{TOP}/ant/1.jpg.", f"{TOP}/ant/" + "n" * 256,
+    ],
+)  # fmt: skip
+def test_names_that_windows_or_no_system_can_keep_are_refused(name, tmp_path):
+    text = refused(tar(*GOOD, (name, b"odd")), tmp_path)
+    assert "not unpacked" in text
+    assert len(text) < 400
+    refused(tar(*GOOD, folder_member(name)), tmp_path)
+
+
+def test_names_that_only_look_like_devices_are_unpacked(tmp_path):
+    names = [f"{TOP}/{name}" for name in ("console/1.jpg", "ant/null.jpg", "ant/com.jpg")]
+    (tmp_path / "archive").write_bytes(tar(*((name, b"fine") for name in names)))
+    unpack(tmp_path / "archive", tmp_path / "set")
+    assert len(files_in(tmp_path / "set")) == 3
+
+
+def with_pax(**headers):
+    """Return a tar.gz with a file whose pax headers are these."""
+    member = tarfile.TarInfo(f"{TOP}/ant/1.jpg")
+    member.pax_headers = headers
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(member)
+    return gzip.compress(file.getvalue(), mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "reason"),
+    [
+        ({"path": f"{TOP}/ant/1.jpg\0.png"}, "holds a NUL; not unpacked"),
+        ({"path": f"{TOP}/a\0nt/1.jpg"}, "holds a NUL; not unpacked"),
+        ({"GNU.sparse.map": "x,y", "GNU.sparse.size": "1"}, "damaged"),
+        ({"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, "damaged"),
+    ],
+)
+def test_odd_pax_headers_are_refused(headers, reason, tmp_path):
+    assert reason in refused(with_pax(**headers), tmp_path)
+
+
+def long_header(kind, declared, given):
+    """Return a tar.gz whose first header declares `declared` bytes, with `given` zeros behind."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, declared
+    return gzip.compress(member.tobuf(tarfile.GNU_FORMAT) + bytes(given), 1, mtime=0)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK,
+                                  tarfile.XHDTYPE, tarfile.XGLTYPE])  # fmt: skip
+def test_a_huge_header_is_refused_and_not_taken_to_memory(kind, tmp_path):
+    data = long_header(kind, 1 << 30, 40 << 20)
+    tracemalloc.start()
+    try:
+        assert "over 1,048,576 bytes in one place" in refused(data, tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_very_many_long_names_in_a_row_are_refused(tmp_path):
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 4
+    block = member.tobuf(tarfile.GNU_FORMAT) + b"name" + bytes(508)
+    refused(gzip.compress(block * 1000, mtime=0), tmp_path)
+
+
+def test_long_names_and_padding_of_usual_size_are_read(tmp_path):
+    name = f"{'deep/' * 40}{TOP}/ant/{'n' * 240}.jpg"
+    plain = gzip.decompress(tar((name, b"photo")))
+    (tmp_path / "archive").write_bytes(gzip.compress(plain + bytes(500_000), mtime=0))
+    unpack(tmp_path / "archive", tmp_path / "set")
+    assert files_in(tmp_path / "set") == {f"train/ant/{'n' * 240}.jpg": b"photo"}
+    (tmp_path / "more").mkdir()
+    assert "in one place" in refused(gzip.compress(plain + bytes(3 << 20)), tmp_path / "more")
+
+
+def test_two_folders_of_one_category_are_refused(tmp_path):
+    for other in (f"other/{TOP}/ant/9.jpg", "ant/9.jpg", f"{TOP}/bee/ant/9.jpg"):
+        text = refused(tar(*GOOD, (other, b"of another set")), tmp_path)
+        assert repr(f"{TOP}/ant") in text
+        assert repr(other.removesuffix("/9.jpg")) in text
+        assert "two folders of one category" in text
+    # One folder, written in two ways, is one.
+    (tmp_path / "same").write_bytes(tar(*GOOD, (f"./{TOP}//ant/9.jpg", b"of this set")))
+    unpack(tmp_path / "same", tmp_path / "set")
+    assert (tmp_path / "set/train/ant/9.jpg").read_bytes() == b"of this set"
+
+
+def zip_marked(flags=0, method=None):
+    """Return a zip file whose tar.gz is marked as encrypted, or as compressed in some other way."""
+    data = bytearray(zipped(SMALL))
+    for signature, place in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        header = data.rindex(signature)  # the tar.gz is the last member
+        data[header + place] |= flags
+        if method is not None:
+            data[header + place + 2] = method
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (zip_marked(flags=1), "is encrypted; unpack it and give"),
+        (zip_marked(flags=1, method=99), "is encrypted; unpack it and give"),  # AES
+        (zip_marked(method=99), "compression method is not supported; unpack it another way"),
+        (zip_marked(method=77), "compression method is not supported; unpack it another way"),
+        (zip_marked(method=zipfile.ZIP_LZMA), "damaged"),
+        (zip_marked(method=zipfile.ZIP_BZIP2), "damaged"),
+        (zip_marked(flags=0x20), "unpack it another way"),  # a patch
+    ],
+)
+def test_zip_files_that_python_cannot_open_are_refused(data, reason, tmp_path):
+    assert reason in refused(data, tmp_path)
+
+
+def test_folders_count_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("classifier.data.archive.MAX_FILES", 50)
+    folders = [folder_member(f"{TOP}/class_{number}") for number in range(60)]
+    assert "far more" in refused(tar(*GOOD, *folders), tmp_path)
+
+
 def test_too_many_and_too_large_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("classifier.archive.MAX_FILES", 8)
+    monkeypatch.setattr("classifier.data.archive.MAX_FILES", 8)
     assert "far more" in refused(SMALL, tmp_path)
-    monkeypatch.setattr("classifier.archive.MAX_FILES", 20)
-    monkeypatch.setattr("classifier.archive.MAX_BYTES", 6000)
+    monkeypatch.setattr("classifier.data.archive.MAX_FILES", 20)
+    monkeypatch.setattr("classifier.data.archive.MAX_BYTES", 6000)
     assert "far more" in refused(SMALL, tmp_path)
 
 
@@ -330,3 +457,22 @@ def test_no_server_fails_in_one_line(tmp_path):
         port = unused.getsockname()[1]
     with pytest.raises(UserError, match="refused.*--archive FILE"):
         download(tmp_path, url=f"http://127.0.0.1:{port}/a.zip", checksum=MD5)
+
+
+def test_fetch_needs_no_archive_where_train_stands(server, tmp_path):
+    (tmp_path / "set/train/ant").mkdir(parents=True)
+    note = fetch(tmp_path / "set", url=server.url, checksum=MD5)
+    assert note == f"{tmp_path / 'set/train'} is there already: left as it is"
+    assert server.ranges == []  # offline it does the same
+    assert [path.name for path in (tmp_path / "set").iterdir()] == ["train"]
+
+
+def test_fetch_downloads_and_unpacks(server, tmp_path, monkeypatch):
+    data = zipped(SMALL)
+    monkeypatch.setitem(globals(), "DATA", data)
+    monkeypatch.setattr("classifier.data.archive.TAR_MD5", hashlib.md5(SMALL).hexdigest())
+    checksum = hashlib.md5(data).hexdigest()
+    assert fetch(tmp_path / "set", url=server.url, checksum=checksum) is None
+    assert files_in(tmp_path / "set") == {"a.zip": data, **expected_files()}
+    assert "already" in fetch(tmp_path / "set", url=server.url, checksum=checksum)
+    assert server.ranges == [None]

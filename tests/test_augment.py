@@ -6,14 +6,13 @@ import math
 import numpy as np
 import pytest
 
-from classifier.augment import (
+from classifier.data.augment import (
     ROTATION,
     SHEAR,
     SHIFT,
     ZOOM,
     augmented,
     cropped,
-    mixed,
     random_affine,
 )
 from classifier.seeds import generator
@@ -163,14 +162,3 @@ def test_crops_are_parts_of_the_picture_at_its_size():
     assert 0.93 < max(areas) <= 1.05
     same = [cropped(image, 0.5, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(*same)
-
-
-def test_mixed_pictures_and_labels_have_the_same_weights():
-    images = np.zeros((4, 2, 2, 3), np.uint8)
-    images[0] = 200
-    labels = np.eye(4, dtype=np.float32)
-    blended, weights = mixed(images, labels, 1.0, np.random.default_rng(0))
-    assert blended.dtype == np.uint8
-    np.testing.assert_allclose(blended[:, 0, 0, 0] / 200, weights[:, 0], atol=0.003)
-    np.testing.assert_allclose(weights.sum(axis=1), 1, rtol=1e-6)
-    assert 0 < weights[0, 0] < 1

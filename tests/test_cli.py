@@ -1,9 +1,15 @@
 import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
-from conftest import assert_one_line_error, run
+from conftest import ROOT, assert_one_line_error, run
 
-from classifier import cli, precision
+from classifier import cli
+from classifier.errors import UserError
 
 
 @pytest.mark.parametrize("script", ["prepro.py", "train.py", "predict.py"])
@@ -28,14 +34,90 @@ def test_numbers_are_checked():
                 check(text)
 
 
+def test_help_shows_a_default_of_0_and_none_where_there_is_none(capsys):
+    parser = cli.Parser(prog="script")
+    parser.add_argument("--zero", default=0, help="number")
+    parser.add_argument("--nothing", help="optional")
+    parser.add_argument("--switch", action="store_true", help="flag")
+    lines = parser.format_help().splitlines()
+    assert any(line.endswith("number (default: 0)") for line in lines)
+    assert sum("default" in line for line in lines) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_was_swallowed_is_raised_again(monkeypatch, number):
+    monkeypatch.setattr(cli, "_interrupted", False)
+    before = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    cli.interrupt_on_sigterm()
+    try:
+        cli.raise_if_interrupted()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            cli.raise_if_interrupted()
+    finally:
+        for known, handler in before:
+            signal.signal(known, handler)
+
+
+SCRIPT = """
+import sys
+from classifier import cli
+from classifier.errors import UserError
+
+def main():
+    for number in range(100_000):
+        print("line", number)
+    sys.stdout.flush()
+    open("product", "x").write("whole")
+    return 0
+
+cli.run(main, product={product!r})
+"""
+
+
+@pytest.mark.parametrize(("product", "status"), [("file", 0), ("output", 141)])
+def test_a_reader_that_ends_early_costs_no_product_and_is_no_success_of_printing(
+    product, status, tmp_path
+):
+    (tmp_path / "script.py").write_text(SCRIPT.format(product=product))
+    with subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "line 0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == status
+    assert (tmp_path / "product").exists() == (product == "file")
+
+
+def test_with_every_stream_closed_the_product_is_whole(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(product="file"))
+    command = f"{sys.executable} script.py <&- >&- 2>&-"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, env=env).returncode == 0
+    assert (tmp_path / "product").read_text() == "whole"
+
+
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu sse2", "float32"), ("avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16")],
+    ("error", "parts"),
+    [
+        (UserError("a.h5: broken; make it again"), ["a.h5: broken"]),
+        (MemoryError(), ["out of memory", "--batch-size"]),
+        (OSError(28, "No space left on device", "a.h5"), ["a.h5: No space", "disk space"]),
+        (PermissionError(13, "Permission denied", "a.h5"), ["a.h5: Permission denied", "choose"]),
+    ],
 )
-def test_auto_takes_what_the_processor_does_fast(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    found = precision.cpu_flags(tmp_path / "cpuinfo")
-    assert precision.cpu_flags(tmp_path / "none") == set()
-    monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
-    assert precision.choose("auto")[0] == expected
-    assert precision.choose("float16")[0] == "float16"
+def test_what_a_user_can_mend_is_one_line_and_status_2(error, parts, capsys, monkeypatch):
+    def main():
+        raise error
+
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    monkeypatch.setattr(cli, "interrupt_on_sigterm", lambda: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.run(main, product="file")
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("script.py: error: ")
+    assert all(part in line for part in parts)

@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from classifier.head import start_head
+from classifier.data.arrays import Arrays
+from classifier.training.batches import Batches
+from classifier.training.head import regression_head, start_head
 
 
 class Pictures(keras.utils.PyDataset):
@@ -18,13 +20,16 @@ class Pictures(keras.utils.PyDataset):
         return (self.images,)
 
 
-@pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
-def test_the_head_is_the_regression(present):
-    inputs = keras.Input((4, 4, 3), name="image")
+def network(size):
+    inputs = keras.Input((size, size, 3), name="image")
     x = layers.GlobalAveragePooling2D(name="avg_pool")(inputs)
     x = layers.Dense(3, name="fc3")(x)
-    model = keras.Model(inputs, layers.Softmax()(x))
+    return keras.Model(inputs, layers.Softmax()(x))
 
+
+@pytest.mark.parametrize("present", [[0, 1, 2], [0, 2]])
+def test_the_head_is_the_regression(present):
+    model = network(4)
     random = np.random.default_rng(0)
     labels = random.choice(present, 60)
     images = random.normal(0, 0.1, (60, 4, 4, 3)) + 10 * np.eye(3)[labels][:, None, None]
@@ -33,3 +38,21 @@ def test_the_head_is_the_regression(present):
     assert accuracy == 1
     assert (outputs.argmax(axis=1) == labels).all()
     assert outputs[np.arange(60), labels].min() > 0.8
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_the_figures_are_those_before_any_step(tiny_arrays, with_val):
+    model = network(32)
+    model.compile(loss=keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
+    with Arrays(tiny_arrays) as arrays:
+        val = Batches(arrays, "val", 4) if with_val else None
+        figures = regression_head(model, arrays, 5, val)
+        assert set(figures) == {"accuracy", "minutes"} | (
+            {"val_accuracy", "val_loss"} if with_val else set()
+        )
+        assert figures["accuracy"] == 1
+        if with_val:
+            outputs = model.predict_on_batch(arrays.read("val", slice(None))[0])
+            loss = -np.log(outputs[np.arange(6), arrays.labels("val")]).mean()
+            assert figures["val_loss"] == pytest.approx(loss, rel=1e-4)
+            assert figures["val_accuracy"] == 1

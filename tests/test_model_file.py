@@ -1,12 +1,11 @@
-import json
-
 import h5py
 import keras
 import numpy as np
 import pytest
 
-from classifier import checkpoint, model_file, weights
-from classifier.cli import UserError
+from classifier import hdf5
+from classifier.errors import UserError
+from classifier.prediction import model_file
 from resnet50 import resnet50
 
 CLASSES = ["cat", "d\u00f6g", "o'wl"]
@@ -49,16 +48,35 @@ def test_configuration_in_the_file_is_never_used(saved, tmp_path):
     model_file.load(path)
 
 
+CHANGES = {
+    "one class": {"classes": ["one"]},
+    "classes": {"classes": [1, 2, 3]},
+    "size": {"image_size": "32"},
+    "huge": {"enlarge_to": 1 << 40},
+    "training": {"training": []},
+    "version": {"version": 1},
+    "unknown": {"command": "rm"},
+}
+
+
 def damage(path, how):
     with h5py.File(path, "r+") as file:
         conv1 = file["model_weights/conv1"]
-        name = conv1.attrs["weight_names"][0]
-        if how == "no classes":
-            del file.attrs["classes"]
-        elif how == "classes":
-            file.attrs["classes"] = ["one"]
-        elif how == "version":
-            file.attrs["version"] = 99
+        name = conv1.attrs["weight_names"][0]  # "resnet50/conv1/kernel"
+        if how == "no description":
+            del file["classifier"]
+        elif how in CHANGES:
+            kept = hdf5.read_json(file, "classifier")
+            del file["classifier"]
+            hdf5.write_json(file, "classifier", {**kept, **CHANGES[how]})
+        elif how == "no JSON":
+            file["classifier"][0] = ord("x")
+        elif how == "nested":
+            del file["classifier"]
+            file["classifier"] = np.full(1_000_000, ord("["), np.uint8)
+        elif how == "variable length":
+            del file["classifier"]
+            file["classifier"] = np.array(["{}"], h5py.string_dtype())
         elif how == "layer":
             del file["model_weights/res3a_branch2a"]
         elif how == "nan":
@@ -79,7 +97,19 @@ def damage(path, how):
 
 @pytest.mark.parametrize(
     "how",
-    ["no classes", "classes", "version", "layer", "nan", "shape", "text", "link", "layer link"],
+    [
+        *CHANGES,
+        "no description",
+        "no JSON",
+        "nested",
+        "variable length",
+        "layer",
+        "nan",
+        "shape",
+        "text",
+        "link",
+        "layer link",
+    ],
 )
 def test_a_file_that_is_no_sound_model_is_refused_in_one_line(saved, tmp_path, how):
     path = tmp_path / "model.h5"
@@ -96,76 +126,3 @@ def test_no_file_and_no_hdf5_file_are_refused(tmp_path):
     for name in ("none.h5", "text.h5"):
         with pytest.raises(UserError, match=name):
             model_file.load(tmp_path / name)
-
-
-def test_init_takes_our_own_model_with_its_head(network, saved):
-    fresh = resnet50((32, 32, 3), 3, dropout=0)
-    assert weights.load_file(fresh, saved, CLASSES) == 107
-    np.testing.assert_array_equal(fresh.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
-    assert weights.load_file(fresh, saved, ["x", "y", "z"]) == 106
-
-
-@pytest.mark.parametrize("whole", [True, False])
-def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path, whole):
-    theirs = keras.applications.ResNet50(
-        weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
-    )
-    path = tmp_path / "keras.h5"
-    if whole:
-        theirs.save(path)
-    else:  # the layout of the official file: groups by layer, with their weights' names
-        with h5py.File(path, "w") as file:
-            for layer in theirs.layers:
-                group = file.create_group(layer.name)
-                names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
-                group.attrs["weight_names"] = np.array(names, "S")
-                for name, value in zip(names, layer.get_weights(), strict=True):
-                    group[name] = value
-    ours = resnet50((32, 32, 3), 5, dropout=0)
-    assert weights.load_file(ours, path, list("abcde")) == 106
-    features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
-    scaled = keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32))
-    np.testing.assert_allclose(
-        features.predict_on_batch(IMAGES), theirs.predict_on_batch(scaled), atol=1e-4
-    )
-
-
-def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    other.save(tmp_path / "other.h5")
-    with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
-        weights.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
-
-
-def compiled():
-    model = resnet50((32, 32, 3), 3, dropout=0.5)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "categorical_crossentropy")
-    return model
-
-
-def test_a_checkpoint_holds_every_variable_and_the_state(tmp_path):
-    path = tmp_path / "latest.h5"
-    first, second = compiled(), compiled()
-    first.optimizer.build(first.trainable_variables)
-    for variable in first.optimizer.variables:
-        if variable.dtype == "float32":
-            variable.assign(np.random.default_rng(0).random(variable.shape))
-    state = {"history": {"loss": [1.0]}, "finished": False}
-    checkpoint.save(path, first, state)
-    assert checkpoint.load_state(path) == state
-    checkpoint.restore(path, second)
-    for one, other in (
-        (first.variables, second.variables),
-        (first.optimizer.variables, second.optimizer.variables),
-    ):
-        for a, b in zip(one, other, strict=True):
-            np.testing.assert_array_equal(a.numpy(), b.numpy())
-
-
-def test_a_checkpoint_of_another_network_is_refused(tmp_path):
-    path = tmp_path / "latest.h5"
-    with h5py.File(path, "w") as file:
-        file.attrs["state"] = json.dumps({})
-        file["model/0"] = np.zeros(3)
-    with pytest.raises(UserError, match="--restart"):
-        checkpoint.restore(path, compiled())

@@ -1,7 +1,7 @@
 """prepro.py through its real command line, on small folders of photographs."""
 
+import errno
 import hashlib
-import json
 import os
 import resource
 import shutil
@@ -18,16 +18,19 @@ from conftest import ROOT, assert_one_line_error, command, run
 from PIL import Image, ImageOps
 
 import prepro
-from classifier.arrays import Arrays
-from classifier.audit import overlaps
-from classifier.augment import augmented
-from classifier.cli import UserError
-from classifier.duplicates import perceptual_hash
-from classifier.images import decode
+from classifier.data import build
+from classifier.data.arrays import Arrays
+from classifier.data.audit import overlaps
+from classifier.data.augment import augmented
+from classifier.data.duplicates import perceptual_hash
+from classifier.data.images import decode, read_rgb
+from classifier.errors import UserError
+from classifier.files import locked
+from classifier.hdf5 import read_json, write_json
 from classifier.seeds import generator
 
 CLASSES = ("ant", "bee", "cat")
-SIDES = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 NEAR = ["train/ant/image_0003.jpg", "train/ant/image_0900.jpg"]
 MIRRORED = ["train/bee/image_0007.jpg", "train/cat/image_0901.jpg"]
 FAST = ("--image-size", 32, "--target-per-class", 0, "--workers", 1)
@@ -60,14 +63,14 @@ def checksum(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def lines_of(sides, size=64, classes=3):
+def lines_of(splits, size=64, classes=3):
     """Return the lines that announce the arrays, from the numbers of examples."""
-    for count, (side, name) in zip(
-        sides, (("train", "training"), ("val", "validation"), ("test", "test")), strict=True
+    for count, (split, name) in zip(
+        splits, (("train", "training"), ("val", "validation"), ("test", "test")), strict=True
     ):
         yield f"number of {name} examples: {count}"
-        yield f"X_{side} shape: ({count}, {size}, {size}, 3)"
-        yield f"Y_{side} shape: ({count}, {classes})"
+        yield f"X_{split} shape: ({count}, {size}, {size}, 3)"
+        yield f"Y_{split} shape: ({count}, {classes})"
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +120,9 @@ def test_the_originals_lines_are_printed(made):
     lines = made.stdout.splitlines()
     first = lines.index("number of training examples: 180")
     assert lines[first : first + 9] == list(lines_of((180, 27, 27)))
-    assert "near-duplicates: 2 pairs in 2 groups (1 across classes), kept on one side" in lines
+    assert (
+        "near-duplicates: 2 pairs in 2 groups (1 across classes), each group in one split" in lines
+    )
     assert f"  {NEAR[0]} = {NEAR[1]}" in lines
     assert f"  {MIRRORED[0]} = {MIRRORED[1]}" in lines
     table = [line.split() for line in lines]
@@ -127,21 +132,21 @@ def test_the_originals_lines_are_printed(made):
     assert made.stderr == ""
 
 
-def test_layout_and_attributes(folder, made):
+def test_layout_and_description(folder, made):
     with h5py.File(folder / "datasets/set.h5") as file:
-        attributes = dict(file.attrs)
-        assert list(attributes.pop("classes")) == list(CLASSES)
-        near = json.loads(attributes.pop("near_duplicates"))
-        assert sorted(near) == [NEAR, MIRRORED]
-        assert attributes == {
-            "version": 1, "image_size": 64, "protocol": "clean", "seed": 0,
-            "target_per_class": 60, "near_duplicate_bits": 20, "left_out": "[]",
+        description = read_json(file, "description")
+        assert sorted(description.pop("near_duplicates")) == [NEAR, MIRRORED]
+        assert all(len(description.pop(name)) == 32 for name in ("fingerprint", "split_digest"))
+        assert description == {
+            "version": 2, "classes": list(CLASSES), "image_size": 64, "protocol": "clean",
+            "leaks": False, "seed": 0, "target_per_class": 60, "near_duplicate_bits": 50,
+            "left_out": [],
         }  # fmt: skip
-        assert set(file) == set(SIDES)
-        for side, count in zip(SIDES, (180, 27, 27), strict=True):
-            found = {name: (part.shape, part.dtype) for name, part in file[side].items()}
+        assert set(file) == {*SPLITS, "description"}
+        for split, count in zip(SPLITS, (180, 27, 27), strict=True):
+            found = {name: (part.shape, part.dtype) for name, part in file[split].items()}
             assert found.pop("source")[0] == (count,)
-            assert h5py.check_string_dtype(file[side]["source"].dtype).encoding == "utf-8"
+            assert h5py.check_string_dtype(file[split]["source"].dtype).encoding == "utf-8"
             assert found == {
                 "X": ((count, 64, 64, 3), np.uint8),
                 "Y": ((count, 3), np.uint8),
@@ -151,17 +156,20 @@ def test_layout_and_attributes(folder, made):
 
 
 def test_every_row_is_what_it_says(folder, arrays):
-    for side in SIDES:
-        X, Y = arrays.read(side, slice(None))
-        sources, copies = arrays.sources(side), arrays.copies(side)
+    for split in SPLITS:
+        X, Y = arrays.read(split, slice(None))
+        sources, copies = arrays.sources(split), arrays.copies(split)
         assert (Y.sum(axis=1) == 1).all()
-        assert [f"train/{CLASSES[i]}" for i in arrays.labels(side)] == [
+        assert [f"train/{CLASSES[i]}" for i in arrays.labels(split)] == [
             source.rpartition("/")[0] for source in sources
         ]
         assert len(set(zip(sources, copies.tolist(), strict=True))) == len(sources)
         for row in range(0, len(sources), 3):
-            photo = decode(folder / "datasets/set" / sources[row], 64)
-            np.testing.assert_array_equal(arrays.hashes(side)[row], perceptual_hash(photo))
+            file = folder / "datasets/set" / sources[row]
+            photo = decode(file, 64)
+            np.testing.assert_array_equal(
+                arrays.hashes(split)[row], perceptual_hash(read_rgb(file))
+            )
             if copies[row]:
                 key = ("augment", 0, sources[row], int(copies[row]))
                 (photo,) = augmented(photo, [generator(*key)])
@@ -183,14 +191,14 @@ def test_copies_are_made_of_train_alone_and_spread_evenly(arrays):
     assert {s for s, k in zip(sources, copies, strict=True) if k == 0} == set(sources)
 
 
-def test_sources_and_groups_stand_on_one_side(arrays):
-    side_of = {}
-    for side in SIDES:
-        for source in arrays.sources(side):
-            assert side_of.setdefault(source, side) == side
-    assert len(side_of) == 3 * 45 + 2
+def test_sources_and_groups_stand_in_one_split(arrays):
+    split_of = {}
+    for split in SPLITS:
+        for source in arrays.sources(split):
+            assert split_of.setdefault(source, split) == split
+    assert len(split_of) == 3 * 45 + 2
     for one, other in (NEAR, MIRRORED):
-        assert side_of[one] == side_of[other]
+        assert split_of[one] == split_of[other]
 
 
 def test_rows_are_read_in_the_order_asked_for(arrays):
@@ -201,7 +209,7 @@ def test_rows_are_read_in_the_order_asked_for(arrays):
 
 
 def test_the_arrays_describe_themselves_to_people(folder, made):
-    show = [sys.executable, "-m", "classifier.arrays", "datasets/set.h5"]
+    show = [sys.executable, "-m", "classifier.data.arrays", "datasets/set.h5"]
     options = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True}
     text = subprocess.check_output(show, **options)
     assert "train 180, val 27, test 27" in text
@@ -234,7 +242,7 @@ def test_the_order_in_which_files_were_made_changes_no_bit(folder, made, tmp_pat
     assert checksum(tmp_path / "set.h5") == checksum(folder / "datasets/set.h5")
 
 
-def test_another_seed_gives_other_sides(folder, arrays):
+def test_another_seed_gives_other_splits(folder, arrays):
     result = run("prepro.py", "--dataset-path", "datasets/set", "--output", "seed.h5", *FAST,
                  "--seed", 1, cwd=folder)  # fmt: skip
     assert list(lines_of((83, 27, 27), size=32)) == result.stdout.splitlines()[-10:-1]
@@ -244,15 +252,15 @@ def test_another_seed_gives_other_sides(folder, arrays):
         assert set(other.sources("test")) != set(arrays.sources("test"))
 
 
-@pytest.mark.parametrize(("val", "sides"), [(5, (75, 15, 47)), (0, (90, 0, 47))])
-def test_the_paper_protocol(val, sides, folder):
+@pytest.mark.parametrize(("val", "splits"), [(5, (75, 15, 47)), (0, (90, 0, 47))])
+def test_the_paper_protocol(val, splits, folder):
     output = f"paper{val}.h5"
     result = run("prepro.py", "--dataset-path", "datasets/set", "--protocol", "paper", *FAST,
                  "--val-per-class", val, "--output", output, cwd=folder)  # fmt: skip
-    assert list(lines_of(sides, size=32)) == result.stdout.splitlines()[-10:-1]
+    assert list(lines_of(splits, size=32)) == result.stdout.splitlines()[-10:-1]
     assert result.stderr == ""
     with Arrays(folder / output) as finished:
-        assert overlaps(finished, 20) == []
+        assert overlaps(finished, 50) == []
 
 
 def test_the_original_protocol_draws_20_of_each_class_and_warns(folder, original):
@@ -270,7 +278,7 @@ def test_audit_passes_what_is_clean(folder, made):
     result = run("prepro.py", "--audit", "--dataset-path", "datasets/set", cwd=folder)
     assert result.returncode == 0, result.stderr
     assert "protocol clean, train 180, val 27, test 27" in result.stdout
-    assert "no photograph, copy or near-duplicate stands on two sides" in result.stdout
+    assert "copy of one stands in two splits" in result.stdout
     assert result.stderr == ""
 
 
@@ -284,10 +292,10 @@ def test_audit_names_what_leaks(folder, original):
     for source in both:
         assert ("test", source, "train", source, "same photograph") in found
     assert result.stdout.splitlines()[1:] == [
-        *(f"overlap: {side} {a} = {other} {b} ({why})" for side, a, other, b, why in found[:20]),
+        *(f"overlap: {split} {a} = {other} {b} ({why})" for split, a, other, b, why in found[:20]),
         f"... and {len(found) - 20} more (--verbose lists them)",
     ]
-    assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the sides\n"
+    assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the splits\n"
 
 
 def copy_row(path, parts):
@@ -325,16 +333,87 @@ def test_hashes_that_are_not_those_of_the_pixels_are_found(folder, made, tmp_pat
     assert found == ("val", source, "val", source, "its hash is not that of its pixels")
 
 
+def rows_of(path, split):
+    with Arrays(path) as finished:
+        return finished.read(split, slice(None))[0], finished.sources(split), finished.copies(split)
+
+
+@pytest.mark.parametrize("copy", [0, 1])
+def test_a_mirrored_train_photograph_in_test_is_found(copy, folder, made, tmp_path):
+    """With a hash that fits its pixels, and said to be a copy or not."""
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    X, sources, copies = rows_of(path, "train")
+    row = int(np.flatnonzero(copies == 0)[5])
+    with h5py.File(path, "r+") as file:
+        file["test"]["X"][4] = X[row][:, ::-1]
+        file["test"]["hash"][4] = perceptual_hash(Image.fromarray(X[row][:, ::-1].copy()))
+        file["test"]["copy"][4] = copy
+        source = file["test"]["source"].asstr()[4]
+    with Arrays(path) as changed:
+        found = {overlap[:4]: overlap[4] for overlap in overlaps(changed, 50)}
+    assert ("test", source, "train", sources[row]) in found
+    if copy:
+        assert found["test", source, "test", source] == "an augmented copy"
+
+
+def test_what_the_hash_cannot_see_the_thumbnails_do(folder, made, tmp_path):
+    """The same picture with the hash of another one that is in no other split."""
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    X, sources, copies = rows_of(path, "train")
+    row = int(np.flatnonzero(copies == 0)[5])
+    with h5py.File(path, "r+") as file:
+        brighter = np.clip(X[row].astype(int) + 9, 0, 255)
+        file["test"]["X"][4] = brighter
+        source = file["test"]["source"].asstr()[4]
+    with Arrays(path) as changed:
+        found = {overlap[:4]: overlap[4] for overlap in overlaps(changed, 50)}
+    assert found["test", source, "train", sources[row]].startswith("thumbnails correlate by ")
+
+
+def test_a_copy_in_train_that_is_not_of_its_photograph_is_found(folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    _, sources, copies = rows_of(path, "train")
+    row = int(np.flatnonzero(copies == 1)[5])
+    test = rows_of(path, "test")[0][0]
+    with h5py.File(path, "r+") as file:
+        (turned,) = augmented(test, [generator("another")])
+        file["train"]["X"][row] = turned
+    with Arrays(path) as changed:
+        for workers in (1, 2):
+            (found,) = overlaps(changed, 50, workers)
+    assert found[:2] == ("train", sources[row])
+    assert found[4] == "not the copy of its photograph that it says"
+
+
+def test_arrays_of_one_class_of_photographs_share_their_digests_as_they_should(folder, made):
+    """One split at every size and augmentation; a fingerprint that any change of a row changes."""
+
+    def description(*flags):
+        result = run("prepro.py", "--dataset-path", "datasets/set", "--output", "other.h5",
+                     "--workers", 1, *flags, cwd=folder)  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        with Arrays(folder / "other.h5") as other:
+            return other.description
+
+    with Arrays(folder / "datasets/set.h5") as arrays:
+        first = arrays.description
+    plain = description("--target-per-class", 0, "--image-size", 32)
+    seed = description("--target-per-class", 60, "--seed", 1)
+    leaky = description("--target-per-class", 60, "--protocol", "original")
+    assert plain.split_digest == first.split_digest
+    assert len({d.split_digest for d in (first, seed, leaky)}) == 3
+    assert len({d.fingerprint for d in (first, plain, seed, leaky)}) == 4
+
+
 def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path):
     path = tmp_path / "loose.h5"
     result = run("prepro.py", "--dataset-path", "datasets/set", "--near-duplicate-bits", 0, *FAST,
                  "--output", path, cwd=folder)  # fmt: skip
-    assert "near-duplicates: 1 pairs in 1 groups" in result.stdout  # the mirrored copy
+    assert "near-duplicates: 0 pairs in 0 groups" in result.stdout
     with Arrays(path) as finished:
-        assert overlaps(finished, finished.near_duplicate_bits) == []
-        ((_, one, _, other, why),) = overlaps(finished, 20)
-    assert sorted((one, other)) == NEAR
-    assert why.startswith("near-duplicates, ")
+        found = overlaps(finished, 50)
+    assert NEAR in [sorted((one, other)) for _, one, _, other, _ in found]
+    assert all(why.startswith("near-duplicates, ") for *_, why in found)
 
 
 def test_faint_photographs_are_no_overlap(tmp_path):
@@ -352,6 +431,15 @@ def test_faint_photographs_are_no_overlap(tmp_path):
         assert overlaps(finished, finished.near_duplicate_bits) == []
 
 
+CHANGES = {
+    "other version": {"version": 99},
+    "unknown": {"command": "rm"},
+    "one class": {"classes": ["ant"]},
+    "classes": {"classes": [1, 2, 3]},
+    "size": {"image_size": "64"},
+}
+
+
 def spoil(path, how):
     """Damage an arrays file in one of several ways."""
     if how == "cut off":
@@ -362,12 +450,39 @@ def spoil(path, how):
         path.unlink()
     else:
         with h5py.File(path, "r+") as file:
-            if how == "no attribute":
-                del file.attrs["classes"]
+            if how == "no description":
+                del file["description"]
+            elif how in CHANGES:
+                kept = read_json(file, "description")
+                del file["description"]
+                write_json(file, "description", {**kept, **CHANGES[how]})
+            elif how == "no JSON":
+                file["description"][0] = ord("x")
+            elif how == "variable length":
+                del file["description"]
+                file["description"] = np.array(["{}"], h5py.string_dtype())
+            elif how == "version 1":
+                file.attrs["version"] = 1
             elif how == "no part":
                 del file["val/source"]
-            elif how == "other version":
-                file.attrs["version"] = 99
+            elif how == "numbers":
+                del file["val/source"]
+                file["val/source"] = np.zeros(27, np.int64)
+            elif how == "filter":
+                X = file["val/X"][:]
+                del file["val/X"]
+                file.create_dataset("val/X", data=X, compression="gzip")
+            elif how == "virtual":
+                X = file["val/X"][:]
+                del file["val/X"]
+                file["elsewhere"] = X
+                layout = h5py.VirtualLayout(X.shape, np.uint8)
+                layout[:] = h5py.VirtualSource(file["elsewhere"])
+                file.create_virtual_dataset("val/X", layout)
+            elif how == "never written":
+                shape = file["val/X"].shape
+                del file["val/X"]
+                file.create_dataset("val/X", shape, np.uint8)
             elif how == "link":
                 del file["val/X"]
                 file["val/X"] = h5py.ExternalLink("elsewhere.h5", "/X")
@@ -386,9 +501,20 @@ def spoil(path, how):
         ("cut off", "damaged"),
         ("text", "damaged"),
         ("missing", "no such arrays file"),
-        ("no attribute", "attributes"),
-        ("no part", "val/source is missing"),
+        ("no description", "description"),
+        ("no JSON", "description"),
+        ("variable length", "description"),
+        ("unknown", "description"),
         ("other version", "version 99"),
+        ("version 1", "version 1,"),
+        ("one class", "class names"),
+        ("classes", "class names"),
+        ("size", "image_size"),
+        ("no part", "val/source is missing"),
+        ("numbers", "val/source is int64, not text"),
+        ("filter", "val/X is missing or not stored"),
+        ("virtual", "val/X is missing or not stored"),
+        ("never written", "val/X is missing or not stored"),
         ("link", "val/X"),
         ("external", "val/X is missing or not stored in the file itself"),
         ("other shape", "val/Y has shape"),
@@ -435,7 +561,7 @@ def test_bad_files_are_skipped_listed_and_counted(small):
     ]
     assert list(lines_of((24, 6, 6), size=32)) == result.stdout.splitlines()[-10:-1]
     with Arrays(small / "datasets/small.h5") as finished:
-        assert [Path(item["file"]).name for item in finished.left_out()] == [
+        assert [Path(item["file"]).name for item in finished.left_out] == [
             "cut off.jpg", "nothing.jpg", "text\nof two lines.jpg",
         ]  # fmt: skip
     assert (red / "nothing.jpg").exists()
@@ -482,7 +608,7 @@ def test_names_of_any_kind(small):
     assert result.returncode == 0, result.stderr
     with Arrays(small / "datasets/small.h5") as finished:
         assert finished.classes == ["blue", "green", "rot, weiß"]
-        sources = {source for side in SIDES for source in finished.sources(side)}
+        sources = {source for split in SPLITS for source in finished.sources(split)}
     assert sources == {p.relative_to(data).as_posix() for p in data.rglob("*") if p.is_file()}
 
 
@@ -515,6 +641,7 @@ def fails_in_one_line(cwd, *args, parts):
         ({"ant": 6}, [], ["datasets/caltech_101/train: fewer than 2 classes"]),
         ({"ant": 6, "bee": 4}, [], ["'bee' has 4 usable images", "at least 5"]),
         ({"ant": 31, "bee": 30}, ["--protocol", "paper"], ["'bee' has 30", "at least 31"]),
+        ({"ant": 40, "bee": 12}, ["--val-per-class", "10"], ["'bee'", "12", "--val-per-class"]),
         ({"ant": 41, "bee": 9}, ["--protocol", "original"], ["'bee' has 9", "at least 41"]),
         ({"ant": 6, "b\udcff": 6}, [], ["UTF-8"]),
     ],
@@ -532,6 +659,53 @@ def test_outputs_that_cannot_be_written_fail_in_one_line(small):
     fails_in_one_line(small, *args, "folder", parts=[" folder: "])
 
 
+def test_a_second_run_into_one_output_refuses_and_the_lock_of_a_killed_one_does_not(small):
+    args = ("prepro.py", "--dataset-path", "datasets/small", *FAST)
+    (small / "datasets/.small.h5.lock").touch()  # what a killed run leaves
+    with locked(small / "datasets/small.h5"):
+        assert_one_line_error(run(*args, cwd=small), "datasets/small.h5", "another process")
+        assert not (small / "datasets/small.h5").exists()
+    assert run(*args, cwd=small).returncode == 0
+    assert sorted(path.name for path in (small / "datasets").iterdir()) == ["small", "small.h5"]
+
+
+def test_a_photograph_that_cannot_be_read_now_ends_the_run(small, monkeypatch):
+    """What fails to be read is no bad image: leaving it out would change the split."""
+
+    def fails(file):
+        raise OSError(errno.EIO, "Input/output error", str(file))
+
+    monkeypatch.setattr(build, "read_rgb", fails)
+    with pytest.raises(OSError, match="Input/output error"):
+        build.decode(build.find(small / "datasets/small"), small / "datasets/small", 32,
+                     small / "spool")  # fmt: skip
+
+
+def test_faces_and_their_crops_stand_in_one_split(tmp_path):
+    write_photographs(tmp_path / "set", dict.fromkeys(("Faces", "Faces_easy", "ant"), 30))
+    made = run("prepro.py", "--dataset-path", "set", *FAST, cwd=tmp_path)
+    assert "30 pairs in 30 groups (30 across classes)" in made.stdout
+    split_of = {}
+    with Arrays(tmp_path / "set.h5") as finished:
+        for split in SPLITS:
+            split_of |= dict.fromkeys(finished.sources(split), split)
+    for number in range(30):
+        one, other = (f"train/{c}/image_{number:04}.jpg" for c in ("Faces", "Faces_easy"))
+        assert split_of[one] == split_of[other]
+    # The audit finds them by their names, whatever the hashes say.
+    path = tmp_path / "set.h5"
+    with h5py.File(path, "r+") as file:
+        sources = {split: file[split]["source"].asstr()[:].tolist() for split in SPLITS}
+        row = next(i for i, s in enumerate(sources["test"]) if "Faces_easy" in s)
+        twin = sources["test"][row].replace("Faces_easy", "Faces")
+        other = next(i for i, s in enumerate(sources["train"]) if "/ant/" in s)
+        file["train"]["source"][other] = twin
+        file["test"]["source"][sources["test"].index(twin)] = sources["train"][other]
+    with Arrays(path) as changed:
+        found = {overlap[:4]: overlap[4] for overlap in overlaps(changed, 50)}
+    assert found["test", sources["test"][row], "train", twin] == "known to be one shot"
+
+
 def test_the_folder_of_photographs_can_be_the_current_one(small):
     result = run("prepro.py", "--dataset-path", ".", *FAST, cwd=small / "datasets/small")
     assert result.returncode == 0, result.stderr
@@ -546,7 +720,7 @@ def test_the_folder_of_photographs_can_be_the_current_one(small):
         ("--target-per-class", "-1"),
         ("--target-per-class", "65001"),
         ("--val-per-class", "30"),
-        ("--near-duplicate-bits", "65"),
+        ("--near-duplicate-bits", "101"),
         ("--seed", "-1"),
         ("--seed", str(2**64)),
         ("--workers", "513"),

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from classifier.weights import applications_name
+from classifier.training.pretrained import applications_name
 from resnet50 import STAGES, convolutional_block, identity_block, resnet50
 
 

@@ -6,6 +6,12 @@ import sys
 import pytest
 from conftest import ROOT
 
+import prepro
+import train
+from classifier.errors import UserError
+from classifier.prediction.model_file import ModelInfo
+from classifier.training.recipes import RECIPES
+
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import results
 
@@ -17,15 +23,21 @@ KEPT = sorted((ROOT / "benchmarks/results").glob("*-*.json"))
 
 
 def one_run(seed, accuracy):
-    return {"seed": seed, "test": FIGURES | {"accuracy": accuracy}, "val": FIGURES, "minutes": 20}
+    test = FIGURES | {"accuracy": accuracy}
+    return {"seed": seed, "test": test, "val": FIGURES, "minutes": 20, "leak": ""}
 
 
-def test_a_row_keeps_mean_deviation_and_interval(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
+@pytest.fixture
+def kept_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(results, "ROOT", tmp_path)
+    return tmp_path / "results"
+
+
+def test_a_row_keeps_mean_deviation_and_interval(kept_in):
     name = next(iter(results.ROWS))
     results.keep(name, [one_run(0, 0.90), one_run(1, 0.92)])
-    kept = json.loads((tmp_path / f"{name}.json").read_text())
+    kept = json.loads((kept_in / f"{name}.json").read_text())
     assert kept["test"]["accuracy"] == pytest.approx(0.91)
     assert kept["test"]["accuracy_std"] == pytest.approx(0.01414, abs=1e-4)
     assert kept["test"]["low"] < 0.91 < kept["test"]["high"]
@@ -34,22 +46,66 @@ def test_a_row_keeps_mean_deviation_and_interval(tmp_path, monkeypatch):
     assert line.startswith(f"| `{name}` | 2 | 20 | 91.00 ± 1.41 (83.")
 
 
-def test_one_seed_has_no_deviation(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "RESULTS", tmp_path)
-    monkeypatch.setattr(results, "ROOT", tmp_path)
+def test_one_seed_has_no_deviation(kept_in):
     name = next(iter(results.ROWS))
     results.keep(name, [one_run(0, 0.90)])
     assert "±" not in results.table([name])
 
 
-@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
-def test_what_is_kept_is_what_the_row_runs_and_the_readme_says(path):
-    kept = json.loads(path.read_text())
-    name = kept["row"]
-    assert path.stem == name
-    _, train = results.commands(name)
-    assert kept["command"][1].split()[1:] == train
-    assert kept["test"]["accuracy"] == pytest.approx(
-        sum(run["test"]["accuracy"] for run in kept["runs"]) / len(kept["runs"])
-    )
-    assert results.table([name]).splitlines()[-1] in (ROOT / "README.md").read_text()
+def test_a_row_without_val_has_none(kept_in):
+    name = next(iter(results.ROWS))
+    results.keep(name, [one_run(0, 0.9) | {"val": None}])
+    assert "val" not in json.loads((kept_in / f"{name}.json").read_text())
+    assert results.table([name, "not kept"]).count("\n") == 2
+
+
+def test_a_model_whose_figures_are_too_good_is_not_kept(kept_in):
+    name = next(iter(results.ROWS))
+    with pytest.raises(UserError, match=f"{name}, seed 1: not kept.*has seen them"):
+        results.keep(name, [one_run(0, 0.9), one_run(1, 0.9) | {"leak": "it has seen them"}])
+    assert not kept_in.exists()
+
+
+@pytest.mark.parametrize("start", [{}, {"accuracy": 1.0, "minutes": 1.0}, {"val_accuracy": 0.8}])
+def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start):
+    name, called = next(iter(results.ROWS)), []
+    start = start and {"minutes": 1.0, **start}
+    training = {
+        "start": start, "test": FIGURES, "minutes": 3.0, "versions": {}, "device": "one",
+        "history": {"loss": [1.0, 0.9], "minutes": [2.0, 3.0], "val_accuracy": [0.8, 0.9]},
+    }  # fmt: skip
+    info = ModelInfo(["a", "b"], 64, "clean", training, leak="known")
+    monkeypatch.chdir(kept_in.parent)
+    monkeypatch.setattr(results, "call", called.append)
+    monkeypatch.setattr(results.model_file, "load_info", lambda _: info)
+    run = results.run(name, 3, archive=None, imagenet=None)
+    assert [command[0] for command in called] == ["prepro.py", "train.py"]
+    assert called[1][-1] == "--resume"
+    assert (run["leak"], run["epochs"], run["val"]) == ("known", 2, None)
+    assert len(run["val_accuracy_by_minute"]) == 2 + ("val_accuracy" in start)
+
+
+@pytest.mark.parametrize("name", results.ROWS)
+@pytest.mark.parametrize("sources", [{}, {"archive": "a b.zip", "imagenet": __file__}])
+def test_the_scripts_read_every_rows_commands(monkeypatch, tmp_path, name, sources):
+    (tmp_path / "a b.zip").touch()
+    monkeypatch.chdir(tmp_path)
+    made, trained = results.commands(name, 7, **sources)
+    monkeypatch.setattr(sys, "argv", made)
+    arrays = prepro.parse_args()
+    args, recipe = train.parse_args(trained[1:])
+    assert (made[0], trained[0]) == ("prepro.py", "train.py")
+    assert args.data == arrays.output
+    assert (args.seed, recipe) == (7, RECIPES["finetune"])
+
+
+def test_what_is_kept_is_what_the_row_runs_and_the_readme_says():
+    for path in KEPT:
+        kept = json.loads(path.read_text())
+        name = kept["row"]
+        assert path.stem == name
+        _, words = results.commands(name)
+        assert kept["command"][1].split()[1:] == words
+        mean = sum(run["test"]["accuracy"] for run in kept["runs"]) / len(kept["runs"])
+        assert kept["test"]["accuracy"] == pytest.approx(mean)
+        assert results.table([name]).splitlines()[-1] in (ROOT / "README.md").read_text()

@@ -1,22 +1,22 @@
 """The model file between train.py and predict.py: one .h5 file that describes itself.
 
-It is a Keras model in HDF5, so `keras.models.load_model` reads it too, with further attributes:
-classes, image_size, protocol, and how it was trained (JSON). This program reads nothing of the
-Keras part but the weights, as plain arrays, into its own network: no code or configuration of the
-file is ever used.
+It is a Keras model in HDF5, so `keras.models.load_model` reads it too, with a dataset more,
+`classifier`: the JSON text of a ModelInfo. This program reads nothing of the Keras part but the
+weights, as plain arrays, into its own network: no code or configuration of the file is ever used.
 """
 
-import json
 import logging
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 
 import h5py
 import numpy as np
 
-from classifier.cli import UserError
-from classifier.files import dataset, member, open_hdf5, reserve, written_aside
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import find_datasets, member, open_hdf5, read_json, write_json
 
-VERSION = 1
+VERSION = 2
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
 
 
@@ -30,26 +30,35 @@ class ModelInfo:
         protocol: of the splits it was trained on.
         training: how it was trained: arguments, history, figures (plain JSON values).
         enlarge_to: pixels to which the network enlarges its input; 0: it does not.
-        mirror: whether an image is judged together with its mirror image.
+        mirror: whether predictions are averaged over image and mirror image.
+        leak: why its figures are too good, in words; "" if nothing is known against them.
     """
 
-    classes: list
+    classes: list[str]
     image_size: int
     protocol: str
     training: dict = field(default_factory=dict)
     enlarge_to: int = 0
     mirror: bool = False
+    leak: str = ""
 
 
-def build(info):
-    """Build our network for a model's classes and image size, weights fresh."""
+def build(info: ModelInfo):
+    """Build our network for a model's classes and image size, weights fresh, in float32."""
+    import keras
+
     from resnet50 import resnet50
 
     shape = (info.image_size, info.image_size, 3)
-    return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
+    finally:
+        keras.config.set_dtype_policy(policy)
 
 
-def save(path, model, info):
+def save(path: Path, model, info: ModelInfo) -> None:
     """Write a model file, aside and then renamed.
 
     Args:
@@ -58,35 +67,22 @@ def save(path, model, info):
             it was trained with.
         info: ModelInfo.
     """
-    import keras
-
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
-    try:
-        plain = build(info)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    plain = build(info)
     plain.set_weights(model.get_weights())
     absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
     level = absl.level
     absl.setLevel(logging.ERROR)
     try:
-        with written_aside(path) as aside:
+        with atomic_write(path) as aside:
             reserve(aside, 4 * plain.count_params() + 1_500_000)
             plain.save(aside, include_optimizer=False)
             with h5py.File(aside, "r+") as file:
-                file.attrs["version"] = VERSION
-                file.attrs["classes"] = np.array(info.classes, dtype=h5py.string_dtype())
-                file.attrs["image_size"] = info.image_size
-                file.attrs["enlarge_to"] = info.enlarge_to
-                file.attrs["mirror"] = info.mirror
-                file.attrs["protocol"] = info.protocol
-                file.attrs["training"] = json.dumps(info.training)
+                write_json(file, "classifier", {"version": VERSION, **asdict(info)})
     finally:
         absl.setLevel(level)
 
 
-def load_info(path):
+def load_info(path: Path) -> ModelInfo:
     """Read what a model file says of itself.
 
     Raises:
@@ -96,8 +92,8 @@ def load_info(path):
         return _info(path, file)
 
 
-def load(path):
-    """Read a model file: (keras.Model, ModelInfo).
+def load(path: Path):
+    """Read a model file: (keras.Model, ModelInfo). The model computes in float32.
 
     Raises:
         UserError: missing, damaged, not a model file of train.py, or its weights do not fit.
@@ -107,14 +103,14 @@ def load(path):
         model = build(info)
         for layer in model.layers:
             if layer.weights:
-                values = layer_weights(file, layer.name, [w.shape for w in layer.weights])
+                values = layer_weights(file, layer.name, shapes_of(layer))
                 if isinstance(values, str):
                     raise UserError(f"{path}: {values}; train it again")
                 layer.set_weights(values)
     return model, info
 
 
-def probabilities(model, images, mirror):
+def probabilities(model, images: np.ndarray, mirror: bool) -> np.ndarray:
     """Return a network's probabilities for a batch of images.
 
     Args:
@@ -133,48 +129,53 @@ def probabilities(model, images, mirror):
 
 def _info(path, file):
     try:
-        info = ModelInfo(
-            [str(name) for name in file.attrs["classes"]],
-            int(file.attrs["image_size"]),
-            str(file.attrs["protocol"]),
-            json.loads(file.attrs["training"]),
-            int(file.attrs.get("enlarge_to", 0)),
-            bool(file.attrs.get("mirror", False)),
-        )
-        version = int(file.attrs["version"])
-    except (KeyError, TypeError, ValueError, OSError) as error:
+        kept = read_json(file, "classifier")
+        if kept.pop("version") != VERSION:
+            raise UserError(f"{path}: a model file of another version; train it again")
+        info = ModelInfo(**kept)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
         raise UserError(
             f"{path}: not a model file of train.py; train.py --init reads other ResNet-50 weights"
         ) from error
-    sound = 2 <= len(info.classes) <= MAX_CLASSES and 32 <= info.image_size <= MAX_SIZE
-    sound = sound and 0 <= info.enlarge_to <= MAX_SIZE
-    if version != VERSION or not sound:
+    if not _sound(info):
         raise UserError(f"{path}: a model file this program does not read; train it again")
     return info
 
 
-def layer_weights(file, layer, shapes):
+def _sound(info):
+    kinds = (list, int, str, dict, int, bool, str)  # of the fields, in their order
+    values = [getattr(info, part.name) for part in fields(info)]
+    return (
+        all(type(value) is kind for value, kind in zip(values, kinds, strict=True))
+        and 2 <= len(info.classes) <= MAX_CLASSES
+        and all(isinstance(name, str) for name in info.classes)
+        and 32 <= info.image_size <= MAX_SIZE
+        and 0 <= info.enlarge_to <= MAX_SIZE
+    )
+
+
+def layer_weights(file: h5py.File, layer: str, shapes: dict) -> list[np.ndarray] | str:
     """Read the weights of one layer from a Keras .h5 file, as plain arrays.
 
     Args:
         file: open h5py.File, of a whole model or of weights alone.
         layer: the layer's name.
-        shapes: the shapes expected, in the layer's order.
+        shapes: {"kernel": (7, 7, 3, 64), ...}: names and shapes expected, in the layer's order.
 
     Returns:
         list of float32 arrays; or a str: why there are none.
     """
     group = member(file, f"model_weights/{layer}") or member(file, layer)
-    if group is None or "weight_names" not in group.attrs:
+    if not isinstance(group, h5py.Group):
         return f"no layer {layer}"
-    names = [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs["weight_names"]]
-    if len(names) != len(shapes):
-        return f"layer {layer} has {len(names)} weights, not {len(shapes)}"
+    parts = {name.removesuffix(":0"): part for name, part in find_datasets(group).items()}
+    if len(parts) != len(shapes):
+        return f"layer {layer} has {len(parts)} weights, not {len(shapes)}"
     values = []
-    for name, shape in zip(names, shapes, strict=True):
-        part = dataset(group, name)
+    for name, shape in shapes.items():
+        part = parts.get(name)
         if part is None:
-            return f"layer {layer}: {name} is not stored in the file itself"
+            return f"layer {layer}: {name} is missing or not stored in the file itself"
         if part.shape != tuple(shape) or part.dtype.kind != "f":
             return f"layer {layer}: {name} is {part.dtype} {part.shape}, not float {tuple(shape)}"
         value = part[()].astype(np.float32)
@@ -182,3 +183,8 @@ def layer_weights(file, layer, shapes):
             return f"layer {layer}: {name} holds NaN or infinity"
         values.append(value)
     return values
+
+
+def shapes_of(layer) -> dict:
+    """Return what `layer_weights` expects of a Keras layer, {name: shape}."""
+    return {weight.name: tuple(weight.shape) for weight in layer.weights}

@@ -89,23 +89,3 @@ def cropped(image, smallest, generator):
     )
     view = np.asarray(view)
     return view[:, ::-1] if generator.random() < 0.5 else view
-
-
-def mixed(images, labels, strength, generator):
-    """Return each picture of a batch blended with another one, and so the labels.
-
-    Zhang et al. 2017: mixup (arXiv:1710.09412), with one weight for the batch.
-
-    Args:
-        images: (B, size, size, 3).
-        labels: float (B, classes).
-        strength: both parameters of the beta distribution that the weight is drawn from, over 0.
-        generator: numpy Generator.
-
-    Returns:
-        images uint8 and labels float32, of the same shapes.
-    """
-    weight = np.float32(generator.beta(strength, strength))
-    images = images * weight + images[::-1] * (1 - weight)
-    labels = labels * weight + labels[::-1] * (1 - weight)
-    return np.rint(images).astype(np.uint8), labels.astype(np.float32)

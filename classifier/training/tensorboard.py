@@ -1,19 +1,23 @@
 """What TensorBoard shows of a run: curves, learning rate, graph and a batch of inputs."""
 
+from pathlib import Path
+
 import keras
 
-PICTURES = 32
+from classifier.training.batches import Batches
+
+IMAGES = 32
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard callback, with a batch of augmented training images as pictures.
+    """Keras' TensorBoard callback, with images of the first training batch.
 
     Args:
         folder: the run's own folder below the log folder.
-        batches: Batches of the training side.
+        batches: Batches of the training split.
     """
 
-    def __init__(self, folder, batches):
+    def __init__(self, folder: Path, batches: Batches):
         super().__init__(log_dir=str(folder), write_graph=True, update_freq="epoch")
         self.batches = batches
 
@@ -24,12 +28,12 @@ class TensorBoard(keras.callbacks.TensorBoard):
 
         images, labels = self.batches[0]
         classes = self.batches.arrays.classes
-        names = ", ".join(classes[i] for i in labels[:PICTURES].argmax(axis=1))
+        names = ", ".join(classes[i] for i in labels[:IMAGES].argmax(axis=1))
         with self._train_writer.as_default():
             tf.summary.image(
                 "augmented inputs",
-                images[:PICTURES],
+                images[:IMAGES],
                 step=0,
-                max_outputs=PICTURES,
+                max_outputs=IMAGES,
                 description=names,
             )

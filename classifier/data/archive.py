@@ -4,17 +4,22 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import lzma
+import os
+import re
 import shutil
+import struct
 import tarfile
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from classifier.cli import UserError
+from classifier.errors import UserError
 from classifier.files import make_folder
 
 URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
@@ -23,11 +28,15 @@ TAR_NAME = "101_ObjectCategories.tar.gz"
 TAR_MD5 = "b224c7392d521a49829488ab0f1120d9"
 BACKGROUND = "BACKGROUND_Google"  # not one of the 101 categories: pictures of none of them
 MAX_BYTES, MAX_FILES = 4 << 30, 200_000  # Caltech-101 has 130 MB in 9,144 files
+MAX_HEADER = 1 << 20  # of a member's headers together; tarfile would take any size to memory
 MAX_DOWNLOAD = 1 << 30
 TIMEOUT = 30  # seconds without a byte
 
+# Windows opens a device for these, whatever their suffix.
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *(\..*)?", re.I | re.S)
 
-def md5(path):
+
+def md5(path: str | os.PathLike) -> str:
     """Return the MD5 of a file, hexadecimal."""
     digest = hashlib.md5(usedforsecurity=False)
     with Path(path).open("rb") as file:
@@ -36,7 +45,27 @@ def md5(path):
     return digest.hexdigest()
 
 
-def download(dataset_path, url=URL, checksum=ZIP_MD5):
+def fetch(dataset_path: str | os.PathLike, url: str = URL, checksum: str = ZIP_MD5) -> str | None:
+    """Download Caltech-101 and unpack it below `dataset_path`.
+
+    Where its `train` stands already nothing is done, and no connection or archive is needed.
+
+    Returns:
+        a note for the user if it stood already, else None.
+
+    Raises:
+        UserError: as `download` and `unpack` do.
+    """
+    note = _already(Path(dataset_path))
+    return note or unpack(download(dataset_path, url, checksum), dataset_path)
+
+
+def _already(folder):
+    train = folder / "train"
+    return f"{train} is there already: left as it is" if train.is_dir() else None
+
+
+def download(dataset_path: str | os.PathLike, url: str = URL, checksum: str = ZIP_MD5) -> Path:
     """Fetch the official archive into `dataset_path`, going on where an earlier try broke off.
 
     Returns:
@@ -57,6 +86,7 @@ def download(dataset_path, url=URL, checksum=ZIP_MD5):
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
             _receive(answer, aside, have)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:  # 416: the part at hand is already the whole file
             raise UserError(
                 f"{url}: {error}; fetch it another way and give --archive FILE"
@@ -94,7 +124,7 @@ def _receive(answer, aside, have):
         raise OSError(f"the connection broke after {received:,} of {total:,} bytes")
 
 
-def unpack(archive, dataset_path):
+def unpack(archive: str | os.PathLike, dataset_path: str | os.PathLike) -> str | None:
     """Unpack Caltech-101 below `dataset_path`: train/<category>/*.jpg, BACKGROUND_Google beside.
 
     `train` appears in one step when all is unpacked; where it stands already, nothing is done.
@@ -104,14 +134,16 @@ def unpack(archive, dataset_path):
         dataset_path: folder, made if need be.
 
     Returns:
-        a note for the user if the checksum is not the official one, else None.
+        a note for the user if `train` stood already or the checksum is not the official one,
+        else None.
 
     Raises:
-        UserError: missing, damaged, or holding anything but photographs in category folders.
+        UserError: missing, damaged, encrypted, or holding anything but photographs in category
+            folders.
     """
     archive, folder = Path(archive), Path(dataset_path)
-    if (folder / "train").is_dir():
-        return f"{folder / 'train'} is there already: left as it is"
+    if note := _already(folder):
+        return note
     if not archive.is_file():
         raise UserError(f"{archive}: no such archive; --download fetches it")
     make_folder(folder)
@@ -125,8 +157,9 @@ def unpack(archive, dataset_path):
             shutil.rmtree(folder / BACKGROUND, ignore_errors=True)
             (aside / BACKGROUND).replace(folder / BACKGROUND)
         (aside / "train").replace(folder / "train")
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from error
+    except _DAMAGE as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise UserError(f"{archive}: damaged archive ({reason}); fetch it again") from error
     except OSError as error:
         if error.errno is None:  # gzip's "Not a gzipped file" and the like
             raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from error
@@ -138,47 +171,127 @@ def unpack(archive, dataset_path):
     return None
 
 
+# tarfile and zipfile raise the last ones for headers that are not what they should be:
+# RecursionError, a RuntimeError, for thousands of long names in a row.
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    lzma.LZMAError,
+    EOFError,
+    RecursionError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
+
+
 def _extract(archive, aside):
     """Unpack into `aside`; return whether the checksum is the official one."""
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(archive.open("rb"))
         if zipfile.is_zipfile(stream):
-            outer = stack.enter_context(zipfile.ZipFile(stream))
-            names = [name for name in outer.namelist() if PurePosixPath(name).name == TAR_NAME]
-            if len(names) != 1:
-                raise UserError(f"{archive}: holds no {TAR_NAME}; give the official archive")
-            stream = stack.enter_context(outer.open(names[0]))
+            stream = stack.enter_context(_tar_in_zip(archive, stream))
         stream.seek(0)
         stream = _Digest(stream)
         # tarfile's own "r|gz" takes a stream that breaks off between members, and checks no CRC.
         with gzip.GzipFile(fileobj=stream) as plain:
+            plain = _Bounded(archive, plain)
             with tarfile.open(fileobj=plain, mode="r|") as tar:
-                _extract_members(archive, tar, aside)
-            while plain.read(1 << 20):
+                _extract_members(archive, tar, plain, aside)
+            plain.left = MAX_HEADER
+            while plain.read(1 << 16):
                 pass
         return stream.md5.hexdigest() == TAR_MD5
 
 
-def _extract_members(archive, tar, aside):
-    files = size = 0
+@contextlib.contextmanager
+def _tar_in_zip(archive, stream) -> Iterator[zipfile.ZipExtFile]:
+    """Open the one TAR_NAME in a zip file."""
+    try:
+        with zipfile.ZipFile(stream) as outer:
+            members = [m for m in outer.infolist() if PurePosixPath(m.filename).name == TAR_NAME]
+            if len(members) != 1:
+                raise UserError(f"{archive}: holds no {TAR_NAME}; give the official archive")
+            if members[0].flag_bits & 0x1:
+                raise UserError(f"{archive}: is encrypted; unpack it and give {TAR_NAME} itself")
+            with outer.open(members[0]) as file:
+                yield file
+    except NotImplementedError as error:  # a newer zip file than Python reads
+        raise UserError(
+            f"{archive}: {error}; unpack it another way and give {TAR_NAME} itself"
+        ) from error
+
+
+def _extract_members(archive, tar, plain, aside):
+    members = size = 0
+    homes = {}  # the folder in the archive that each category comes from
     for member in tqdm(tar, desc="Unpacking", unit=" files", disable=None):
         path = PurePosixPath(member.name)
-        if ".." in path.parts or path.is_absolute() or "\\" in member.name:
-            raise UserError(f"{archive}: {member.name!r} leads out of the folder; not unpacked")
-        if member.isdir() or any(part.startswith(("._", ".DS_Store")) for part in path.parts):
-            continue
-        if not member.isreg():
-            raise UserError(f"{archive}: {member.name!r} is a link or device; not unpacked")
-        files, size = files + 1, size + member.size
-        if files > MAX_FILES or size > MAX_BYTES:
+        if reason := _unsafe(member):
+            raise UserError(f"{archive}: {member.name[:100]!r} {reason}; not unpacked")
+        members, size = members + 1, size + member.size
+        if members > MAX_FILES or size > MAX_BYTES:
             raise UserError(f"{archive}: unpacks to far more than Caltech-101; not unpacked")
+        plain.left = MAX_HEADER + member.size
+        if member.isdir() or _of_a_mac(path):
+            continue
         if len(path.parts) < 2 or path.parts[-2] == TAR_NAME.removesuffix(".tar.gz"):
             continue
         category, name = path.parts[-2:]
+        home = homes.setdefault(category, path.parent)
+        if home != path.parent:
+            raise UserError(
+                f"{archive}: {str(home)!r} and {str(path.parent)!r} are two folders of one "
+                "category; give an archive with each category once"
+            )
         target = aside / BACKGROUND if category == BACKGROUND else aside / "train" / category
         target.mkdir(parents=True, exist_ok=True)
         with (target / name).open("wb") as file:
             shutil.copyfileobj(tar.extractfile(member), file)
+
+
+def _unsafe(member):
+    """Return why a member is not unpacked, by the rules of every system on each; None if it is."""
+    path = PurePosixPath(member.name)
+    if ".." in path.parts or path.is_absolute() or "\\" in member.name:
+        return "leads out of the folder"
+    if "\0" in member.name:
+        return "holds a NUL"
+    if ":" in member.name:
+        return "holds a colon, which Windows takes for a drive or stream"
+    for part in path.parts:
+        if _DEVICE.fullmatch(part):
+            return "is a device on Windows"
+        if part.endswith((".", " ")):
+            return "ends in a dot or space, which Windows drops"
+        if len(part.encode("utf-8", "surrogateescape")) > 255:
+            return "is too long a name"
+    if not (member.isdir() or member.isreg() or _of_a_mac(path)):
+        return "is a link or device"
+    return None
+
+
+def _of_a_mac(path):
+    return any(part.startswith(("._", ".DS_Store")) for part in path.parts)
+
+
+class _Bounded:
+    """A stream that refuses to give more than `left` bytes, which is set anew for each member."""
+
+    def __init__(self, archive, stream):
+        self.archive, self.stream, self.left = archive, stream, MAX_HEADER
+
+    def read(self, size=-1):
+        block = self.stream.read(size)
+        self.left -= len(block)
+        if self.left < 0:
+            raise UserError(
+                f"{self.archive}: over {MAX_HEADER:,} bytes in one place that are of no file "
+                "(a long name, padding); not unpacked"
+            )
+        return block
 
 
 class _Digest:

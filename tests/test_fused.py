@@ -1,9 +1,12 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from small import small_network
 
-from classifier.training_form import convolve, stage, training_form
+from classifier.training.fused import convolve, fuse, stage
 from resnet50 import resnet50
 
 RANDOM = np.random.default_rng(0)
@@ -11,10 +14,11 @@ IMAGES = RANDOM.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
 LABELS = np.eye(3)[[0, 1, 2, 0]]
 
 
-def network():
-    """A small-headed network whose BatchNorms are not at their first values."""
+def network(whole=False):
+    """A network whose BatchNorms are not at their first values; the small one, or the whole."""
     keras.utils.set_random_seed(0)
-    model = resnet50((64, 64, 3), 3, dropout=0.0)
+    with contextlib.nullcontext() if whole else small_network():
+        model = resnet50((64, 64, 3), 3, dropout=0.0)
     random = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -32,8 +36,8 @@ def network():
 
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_the_outputs_are_the_models(norm):
-    model = network()
-    form = training_form(model, 4, norm)
+    model = network(whole=True)
+    form = fuse(model, 4, norm)
     np.testing.assert_allclose(
         form.predict_on_batch(IMAGES), model.predict_on_batch(IMAGES), atol=1e-5
     )
@@ -41,7 +45,9 @@ def test_the_outputs_are_the_models(norm):
 
 def after_a_step(model, trained):
     trained.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9), keras.losses.CategoricalCrossentropy()
+        keras.optimizers.SGD(0.01, momentum=0.9),
+        keras.losses.CategoricalCrossentropy(),
+        run_eagerly=True,  # a step is sooner done than traced
     )
     loss = trained.train_on_batch(IMAGES, LABELS)
     return loss, {w.path: w.numpy() for layer in model.layers for w in layer.weights}
@@ -50,7 +56,7 @@ def after_a_step(model, trained):
 def test_a_step_with_batch_statistics_is_kerass_own():
     plain, other = network(), network()
     loss, wanted = after_a_step(plain, plain)
-    form_loss, got = after_a_step(other, training_form(other, 4))
+    form_loss, got = after_a_step(other, fuse(other, 4))
     assert form_loss == pytest.approx(loss, rel=1e-4)
     before = {w.path: w.numpy() for layer in network().layers for w in layer.weights}
     for name, value in wanted.items():
@@ -64,7 +70,7 @@ def test_a_step_with_frozen_norms_is_that_of_keras_with_untrainable_ones():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.trainable = False
     loss, wanted = after_a_step(plain, plain)
-    form_loss, got = after_a_step(other, training_form(other, 4, "frozen"))
+    form_loss, got = after_a_step(other, fuse(other, 4, "frozen"))
     assert form_loss == pytest.approx(loss, rel=1e-4)
     for name, value in wanted.items():
         np.testing.assert_allclose(got[name], value, rtol=1e-3, atol=1e-4, err_msg=name)
@@ -73,7 +79,7 @@ def test_a_step_with_frozen_norms_is_that_of_keras_with_untrainable_ones():
 def test_frozen_stages_stay_and_the_others_move():
     model = network()
     before = {w.path: w.numpy() for layer in model.layers for w in layer.weights}
-    _, after = after_a_step(model, training_form(model, 4, "batch", freeze_stages=3))
+    _, after = after_a_step(model, fuse(model, 4, "batch", freeze_stages=3))
     for layer in model.layers:
         if layer.name.startswith(("conv", "res")):
             kernel = layer.kernel.path
@@ -91,3 +97,15 @@ def test_matrix_products_are_convolutions(side, size, stride, padding):
     wanted = ops.conv(x, kernel, strides=stride, padding=padding)
     got = convolve(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel), stride, padding)
     np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_the_random_states_of_dropout_are_the_networks_own():
+    with small_network():
+        model = resnet50((64, 64, 3), 3, dropout=0.5)
+    form = fuse(model, 4)
+    states = [
+        [layer.seed_generator.state for layer in one.layers if "drop" in layer.name]
+        for one in (model, form)
+    ]
+    assert len(states[0]) == 2 * 5 + 1
+    assert all(one is other for one, other in zip(*states, strict=True))

@@ -7,7 +7,7 @@ from pathlib import Path
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
-def choose(precision):
+def choose(precision: str) -> tuple[str, str]:
     """Return (name, why) for --precision: `auto` takes what the device does fast.
 
     Args:
@@ -18,9 +18,7 @@ def choose(precision):
     """
     if precision != "auto":
         return precision, "as asked"
-    import keras
-
-    gpus = [name for name in keras.distribution.list_devices() if name.startswith(("gpu", "cuda"))]
+    gpus = [name for name in devices() if name.startswith(("gpu", "cuda"))]
     if gpus:
         capability = _compute_capability()
         if capability is None or capability >= 8:
@@ -35,21 +33,30 @@ def choose(precision):
     return "float32", "the processor has no bfloat16 matrix units"
 
 
-def device():
-    """Return what the network is computed on, in words."""
+def devices() -> list[str]:
+    """Return the names of the devices the backend computes on: "cpu:0", "gpu:0", "cuda:0" ..."""
     import keras
 
-    if any(name.startswith("cpu") for name in keras.distribution.list_devices()):
+    if keras.backend.backend() != "torch":
+        return keras.distribution.list_devices()
+    import torch  # for which Keras has no list
+
+    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
+
+
+def device() -> str:
+    """Return what the network is computed on, in words."""
+    if any(name.startswith("cpu") for name in devices()):
         lines = (
             Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
         )
         names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
         units = " with AMX" if "amx_bf16" in cpu_flags() else ""
         return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{units}"
-    return ", ".join(keras.distribution.list_devices())
+    return ", ".join(devices())
 
 
-def cpu_flags(path="/proc/cpuinfo"):
+def cpu_flags(path: str | Path = "/proc/cpuinfo") -> set[str]:
     """Return the processor's feature flags, a set of str; empty where the system does not tell."""
     try:
         lines = Path(path).read_text().splitlines()

@@ -3,39 +3,45 @@
 import keras
 import numpy as np
 
-from classifier.augment import cropped, mixed
+from classifier.data.arrays import Arrays
+from classifier.data.augment import cropped
 from classifier.seeds import generator
 
 
 class Batches(keras.utils.PyDataset):
-    """One side of an arrays file in batches; in memory stands one batch, whatever N.
+    """One split of an arrays file in batches; one batch is in memory at a time, whatever N.
 
     Each item is (images, labels): uint8 (B, size, size, 3) and float32 (B, classes).
 
     Args:
         arrays: an open Arrays.
-        side: "train", "val" or "test".
+        split: "train", "val" or "test".
         batch_size: examples a batch; without `shuffle_seed` the last one may be smaller.
         shuffle_seed: None for the file's order; else an int, and each epoch has an order and an
-            augmentation of its own that depend on this and the epoch's number alone. What is over
-            at the end of an epoch, less than a batch, is left to the next.
+            augmentation of its own that depend on this and the epoch's number alone. What remains
+            at the end of an epoch, less than a batch, is left out of it: other examples each time.
         epoch: number of the first epoch, 0-based.
-        originals: only the photographs themselves, without their stored copies.
+        copies: the stored augmented copies too; else the photographs themselves alone.
         crop: crop each picture at random, to this fraction of its area or more; 0 for none.
-        mixup: blend pictures, weights from a beta distribution of this parameter; 0 for none.
     """
 
     def __init__(
-        self, arrays, side, batch_size, shuffle_seed=None, epoch=0, *,
-        originals=False, crop=0.0, mixup=0.0,
-    ):  # fmt: skip
+        self,
+        arrays: Arrays,
+        split: str,
+        batch_size: int,
+        shuffle_seed: int | None = None,
+        epoch: int = 0,
+        *,
+        copies: bool = True,
+        crop: float = 0.0,
+    ):
         super().__init__()
-        self.arrays, self.side, self.batch_size = arrays, side, batch_size
-        self.shuffle_seed, self.epoch = shuffle_seed, epoch
-        self.crop, self.mixup = crop, mixup
-        self.rows = np.arange(arrays.count(side))
-        if originals:
-            self.rows = self.rows[arrays.copies(side) == 0]
+        self.arrays, self.split, self.batch_size = arrays, split, batch_size
+        self.shuffle_seed, self.epoch, self.crop = shuffle_seed, epoch, crop
+        self.rows = np.arange(arrays.count(split))
+        if not copies:
+            self.rows = self.rows[arrays.copies(split) == 0]
         self._shuffle()
 
     def _shuffle(self):
@@ -50,14 +56,11 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         start = index * self.batch_size
-        images, labels = self.arrays.read(self.side, self.order[start : start + self.batch_size])
-        labels = labels.astype(np.float32)
-        random = generator("augmentation", self.shuffle_seed, self.epoch, index)
+        images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
         if self.crop:
+            random = generator("augmentation", self.shuffle_seed, self.epoch, index)
             images = np.stack([cropped(image, self.crop, random) for image in images])
-        if self.mixup:
-            images, labels = mixed(images, labels, self.mixup, random)
-        return images, labels
+        return images, labels.astype(np.float32)
 
     def on_epoch_end(self):
         self.epoch += 1

@@ -1,11 +1,15 @@
 """Weights to start from: Keras' ImageNet weights, or a Keras ResNet-50 .h5 file."""
 
-from classifier.cli import UserError
-from classifier.files import open_hdf5
-from classifier.model_file import layer_weights
+from pathlib import Path
+
+from classifier.data.arrays import Arrays
+from classifier.data.splits import LEAK_WARNING
+from classifier.errors import UserError
+from classifier.hdf5 import open_hdf5
+from classifier.prediction.model_file import layer_weights, load_info, shapes_of
 
 
-def load_imagenet(model):
+def load_imagenet(model) -> int:
     """Put Keras' own ImageNet weights, downloaded and checked by Keras, into a `resnet50`.
 
     Returns:
@@ -32,7 +36,7 @@ def load_imagenet(model):
     return taken
 
 
-def load_file(model, path, classes):
+def load_file(model, path: Path, classes: list[str]) -> int:
     """Put the weights of a .h5 file into a `resnet50`.
 
     Args:
@@ -48,13 +52,13 @@ def load_file(model, path, classes):
         UserError: missing, damaged, or not a ResNet-50.
     """
     with open_hdf5(path, "weights file") as file:
-        ours = "classes" in file.attrs and "training" in file.attrs
-        same_head = ours and [str(name) for name in file.attrs["classes"]] == list(classes)
+        ours = "classifier" in file
+        same_head = ours and load_info(path).classes == list(classes)
         taken = 0
         for layer in model.layers:
             if not layer.weights or (layer.name.startswith("fc") and not same_head):
                 continue
-            shapes = [tuple(w.shape) for w in layer.weights]
+            shapes = shapes_of(layer)
             values = layer_weights(file, layer.name, shapes)
             if isinstance(values, str):
                 other = layer_weights(file, applications_name(layer.name), shapes)
@@ -67,7 +71,36 @@ def load_file(model, path, classes):
     return taken
 
 
-def applications_name(name):
+def leak_of(path: str, arrays: Arrays) -> str:
+    """Return why the figures of a network that starts from a file will be too good, in words.
+
+    Args:
+        path: what `load_file` reads; or "scratch" or "imagenet".
+        arrays: what the network is trained and judged on.
+
+    Returns:
+        "" if nothing is known against them: arrays that do not leak, and a file that is no model
+        of train.py, or one that was trained on these very splits.
+    """
+    if arrays.leaks:
+        return LEAK_WARNING
+    if path in ("scratch", "imagenet"):
+        return ""
+    with open_hdf5(path, "weights file") as file:
+        if "classifier" not in file:
+            return ""
+    info = load_info(path)
+    if info.leak or info.protocol == "original":
+        return f"{path}, which it starts from: {info.leak or LEAK_WARNING}"
+    if info.training.get("split_digest") != arrays.split_digest:
+        return (
+            f"{path}, which it starts from, was trained on another split: "
+            "test photographs may be among those it has learned"
+        )
+    return ""
+
+
+def applications_name(name: str) -> str:
     """Return the name keras.applications gives a layer: res3b_branch2a -> conv3_block2_1_conv."""
     if name == "conv1":
         return "conv1_conv"

@@ -1,0 +1,283 @@
+"""The arrays file between prepro.py and train.py: one HDF5 file that describes itself.
+
+Groups train, val and test, each with
+    X       uint8 (N, size, size, 3), RGB
+    Y       uint8 (N, classes), one-hot
+    source  (N,) UTF-8: the photograph's path below the dataset path
+    copy    uint16 (N,): 0 for the photograph itself, k for its k-th augmented copy
+    hash    uint8 (N, 2, 32): the photograph's perceptual hash and that of its mirror image
+and a dataset `description`, the JSON text of a Description.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from classifier import cli
+from classifier.data.duplicates import HASH_BYTES
+from classifier.data.splits import SPLITS
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
+
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row to be: photograph number, copy number, class number."""
+
+    photograph: int
+    copy: int
+    label: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an arrays file says of itself.
+
+    Attributes:
+        classes: sorted class names, indexed by class number.
+        image_size: pixels.
+        protocol: of the splits.
+        leaks: whether splits were drawn after augmentation.
+        seed: of splits and augmentation.
+        target_per_class: training examples that each class was augmented to; 0: not at all.
+        near_duplicate_bits: bits in which the hashes of near-duplicates may differ.
+        left_out: files not used, {"file": ..., "reason": ...}.
+        near_duplicates: groups of two paths or more that stand in one split.
+        split_digest: of which photograph is in which split; the same at any size and augmentation.
+        fingerprint: of all rows.
+    """
+
+    classes: list[str]
+    image_size: int
+    protocol: str
+    leaks: bool
+    seed: int
+    target_per_class: int
+    near_duplicate_bits: int
+    left_out: list[dict] = field(default_factory=list)
+    near_duplicates: list[list[str]] = field(default_factory=list)
+    split_digest: str = ""
+    fingerprint: str = ""
+
+
+class _Writer:
+    """An arrays file that is being filled."""
+
+    def __init__(self, file):
+        self.file = file
+        self.digest = hashlib.blake2b(digest_size=16)
+
+    def write(self, split: str, start: int, images: np.ndarray) -> None:
+        """Write rows of X, uint8 (n, size, size, 3); calls come in the order of the rows."""
+        self.file[split]["X"][start : start + len(images)] = images
+        self.digest.update(np.ascontiguousarray(images))
+
+
+@contextlib.contextmanager
+def create(
+    path: Path, plan: dict, sources: Sequence[str], hashes: np.ndarray, description: Description
+) -> Iterator[_Writer]:
+    """Create an arrays file with X still to be filled; it appears at `path` when the block ends.
+
+    Args:
+        path: where the file goes.
+        plan: {"train": [Example, ...], "val": ..., "test": ...}.
+        sources: paths below the dataset path, indexed by Example.photograph.
+        hashes: uint8 array (photographs, 2, 32) of `perceptual_hash`, indexed likewise.
+        description: without digests, which are added here.
+
+    Yields:
+        what X is to be written to, from the first row of train to the last of test.
+    """
+    size, classes = description.image_size, len(description.classes)
+    encoded = [source.encode("utf-8", "surrogateescape") for source in sources]
+    text = h5py.string_dtype("utf-8", max(map(len, encoded)))
+    names = np.array(encoded, dtype=text)
+    row = size**2 * 3 + classes + text.itemsize + hashes[0].nbytes + 2
+    texts = asdict(description)
+    room = sum(map(len, plan.values())) * row + 2 * len(str(texts)) + 65_536
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        file.flush()
+        reserve(temporary, room)
+        writer = _Writer(file)
+        splits = hashlib.blake2b(digest_size=16)
+        for split in SPLITS:
+            examples = plan[split]
+            group = file.create_group(split)
+            group.create_dataset("X", (len(examples), size, size, 3), np.uint8)
+            labels = np.fromiter((e.label for e in examples), np.int64, len(examples))
+            one_hot = group.create_dataset("Y", (len(examples), classes), np.uint8)
+            for start in range(0, len(examples), 4096):
+                part = labels[start : start + 4096]
+                one_hot[start : start + len(part)] = part[:, None] == np.arange(classes)
+            photographs = np.fromiter((e.photograph for e in examples), np.int64, len(examples))
+            copies = np.array([e.copy for e in examples], np.uint16)
+            group.create_dataset("source", data=names[photographs].astype(text))
+            group.create_dataset("hash", data=hashes[photographs])
+            group.create_dataset("copy", data=copies)
+            for values in (labels, photographs, copies):
+                writer.digest.update(values)
+            rows = zip(photographs, copies if description.leaks else 0 * copies, strict=True)
+            chosen = sorted({(encoded[photograph], int(copy)) for photograph, copy in rows})
+            splits.update(repr((split, chosen)).encode())
+        yield writer
+        texts["split_digest"] = splits.hexdigest()
+        writer.digest.update(splits.digest() + str((description.classes, size)).encode())
+        texts["fingerprint"] = writer.digest.hexdigest()
+        write_json(file, "description", {"version": VERSION, **texts})
+
+
+class Arrays:
+    """An arrays file opened for reading; nothing is held in memory but the labels asked for.
+
+    Attributes:
+        path: of the file.
+        description: Description; its parts are attributes of the Arrays too.
+
+    Raises:
+        UserError: the file is missing, damaged or not of this layout.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self.file = open_hdf5(path, "arrays file of prepro.py")
+        self.description = self._describe()
+        for split in SPLITS:
+            self._check(split)
+
+    def __getattr__(self, name):
+        if name in Description.__dataclass_fields__:
+            return getattr(self.description, name)
+        raise AttributeError(name)
+
+    def _error(self, reason):
+        return UserError(f"{self.path}: not an arrays file of prepro.py: {reason}; make it again")
+
+    def _describe(self):
+        if "version" in self.file.attrs:
+            raise self._error(f"it is of version 1, this program reads {VERSION}")
+        try:
+            kept = read_json(self.file, "description")
+            version = kept.pop("version")
+            if version != VERSION:
+                raise self._error(f"it is of version {version!a}, this program reads {VERSION}")
+            description = Description(**kept)
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            raise self._error("it lacks its description") from error
+        kinds = (list, int, str, bool, int, int, int, list, list, str, str)  # the fields' order
+        for kind, (name, value) in zip(kinds, vars(description).items(), strict=True):
+            if type(value) is not kind:
+                raise self._error(f"{name} in its description is no {kind.__name__}")
+        classes = description.classes
+        if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
+            raise self._error("its class names are not at least 2 texts")
+        return description
+
+    def _check(self, split):
+        names = ("X", "Y", "source", "copy", "hash")
+        parts = {name: dataset(self.file, f"{split}/{name}") for name in names}
+        for name, part in parts.items():
+            if part is None:
+                raise self._error(f"{split}/{name} is missing or not stored in the file itself")
+        if parts["X"].ndim != 4:
+            raise self._error(f"{split}/X has shape {parts['X'].shape}")
+        count, size = len(parts["X"]), self.image_size
+        wanted = {
+            "X": (count, size, size, 3),
+            "Y": (count, len(self.classes)),
+            "source": (count,),
+            "copy": (count,),
+            "hash": (count, 2, HASH_BYTES),
+        }
+        kinds = {"X": "uint8", "Y": "uint8", "source": "text", "copy": "uint16", "hash": "uint8"}
+        for name, part in parts.items():
+            if part.shape != wanted[name]:
+                raise self._error(f"{split}/{name} has shape {part.shape}, not {wanted[name]}")
+            kind = "text" if part.dtype.kind == "S" else part.dtype.name
+            if kind != kinds[name]:
+                raise self._error(f"{split}/{name} is {kind}, not {kinds[name]}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def count(self, split: str) -> int:
+        """Return the number of examples of a split."""
+        return len(self.file[split]["X"])
+
+    def read(self, split: str, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Read examples.
+
+        Args:
+            split: "train", "val" or "test".
+            rows: int array (n,) of row numbers, each at most once, or a slice.
+
+        Returns:
+            X uint8 (n, size, size, 3) and Y uint8 (n, classes), in the order asked for.
+        """
+        X, Y = self.file[split]["X"], self.file[split]["Y"]
+        if isinstance(rows, slice):
+            return X[rows], Y[rows]
+        order = np.argsort(rows)  # HDF5 reads rising row numbers only
+        back = np.argsort(order)
+        rising = rows[order]
+        return X[rising][back], Y[rising][back]
+
+    def labels(self, split: str) -> np.ndarray:
+        """Return the class numbers of a split, int64 (N,)."""
+        Y = self.file[split]["Y"]
+        parts = [Y[i : i + 4096].argmax(axis=1) for i in range(0, len(Y), 4096)]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+    def sources(self, split: str) -> list[str]:
+        """Return the photographs' paths below the dataset path, a list of N str."""
+        return [name.decode("utf-8", "surrogateescape") for name in self.file[split]["source"][:]]
+
+    def copies(self, split: str) -> np.ndarray:
+        """Return the copy numbers, uint16 (N,): 0 for a photograph itself."""
+        return self.file[split]["copy"][:]
+
+    def hashes(self, split: str) -> np.ndarray:
+        """Return the photographs' perceptual hashes, uint8 (N, 2, 32)."""
+        return self.file[split]["hash"][:]
+
+    def held_out(self) -> Path | None:
+        """Return the path of a test photograph that is still where prepro.py found it, or None."""
+        folder = self.path.with_suffix("")
+        return next((folder / s for s in self.sources("test") if (folder / s).is_file()), None)
+
+
+def main():
+    """Print what an arrays file holds."""
+    parser = cli.Parser(prog="python -m classifier.data.arrays", description=main.__doc__)
+    parser.add_argument("file", type=Path, help="arrays of prepro.py")
+    parser.add_argument("--held-out", action="store_true", help="print a test photograph's path")
+    args = parser.parse_args()
+    with Arrays(args.file) as finished:
+        if args.held_out:
+            path = finished.held_out()
+            if path is None:
+                raise UserError(
+                    f"{args.file}: its test photographs are not where they were; put them back"
+                )
+            print(path)
+            return 0
+        print(f"protocol {finished.protocol}, seed {finished.seed}, {finished.image_size} px")
+        print(", ".join(f"{split} {finished.count(split)}" for split in SPLITS))
+        print(f"{len(finished.classes)} classes: {', '.join(finished.classes)}")
+        print(f"left out: {len(finished.left_out)} files that could not be used")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,73 @@
+"""Checkpoints: the whole state of a training run in one HDF5 file, to go on from."""
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from classifier.errors import UserError
+from classifier.files import atomic_write, reserve
+from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
+
+VERSION = 2
+
+
+def save(path: Path, model, run: dict[str, Any]) -> None:
+    """Write a compiled model's and its optimizer's variables, random seeds included, and the run.
+
+    Args:
+        path: where the checkpoint goes.
+        model: compiled keras.Model.
+        run: plain JSON values.
+    """
+    groups = _variables(model)
+    size = sum(variable.numpy().nbytes for group in groups.values() for variable in group)
+    with atomic_write(path) as temporary, h5py.File(temporary, "w") as file:
+        write_json(file, "run", {"version": VERSION, **run})
+        file.flush()
+        reserve(temporary, temporary.stat().st_size + size + 1_000_000)
+        for kind, variables in groups.items():
+            for number, variable in enumerate(variables):
+                file[f"{kind}/{number}"] = variable.numpy()
+
+
+def load_run(path: Path) -> dict[str, Any]:
+    """Read the run that `save` was given.
+
+    Raises:
+        UserError: missing, damaged, of another version or no checkpoint.
+    """
+    with open_hdf5(path, "checkpoint") as file:
+        try:
+            kept = read_json(file, "run")
+            version = kept.pop("version")
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            raise UserError(f"{path}: not a checkpoint of train.py; use --restart") from error
+    if version != VERSION:
+        raise UserError(f"{path}: a checkpoint of another version; use --restart")
+    return kept
+
+
+def restore(path: Path, model) -> None:
+    """Put a checkpoint's variables into a compiled model.
+
+    Raises:
+        UserError: they are damaged or do not fit the model.
+    """
+    with open_hdf5(path, "checkpoint") as file:
+        for kind, variables in _variables(model).items():
+            for number, variable in enumerate(variables):
+                part = dataset(file, f"{kind}/{number}")
+                if part is None or part.shape != tuple(variable.shape):
+                    raise UserError(f"{path}: does not fit this network; use --restart")
+                try:
+                    values = part[()]
+                except OSError as error:
+                    raise UserError(f"{path}: damaged; use --restart") from error
+                variable.assign(values)
+
+
+def _variables(model):
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    return {"model": model.variables, "optimizer": model.optimizer.variables}

@@ -1,0 +1,77 @@
+"""How a network is trained, as data; a flag on train.py's command line goes before its recipe."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings that decide what comes out of a training; the defaults train from scratch.
+
+    On the digits, 3 epochs give 95% of val with zero_init and 79% without.
+    """
+
+    num_epochs: int = 50  # passes over the training images
+    optimizer: str = "sgd"  # sgd has Nesterov momentum 0.9; adam is the original's
+    learning_rate: float = 0.0125  # Goyal et al. 2017: 0.1 for 256 images a step, this for 32
+    schedule: str = "cosine"  # of the learning rate, down to 0; constant is the original's
+    warmup: float = 0.05  # fraction of the steps in which the rate rises from 0
+    weight_decay: float = 5e-4  # decoupled: a step takes this times the rate off each weight
+    label_smoothing: float = 0.1  # Szegedy et al. 2016
+    dropout: float = 0.0  # in the blocks and before the head; the copies take its place
+    copies: bool = True  # train on the stored augmented copies too
+    crop: float = 0.0  # random crops of this fraction of the area or more; 0: none
+    zero_init: bool = True  # every block starts as its shortcut alone
+    enlarge_to: int = 0  # pixels; pretrained filters know large objects
+    head: str = "random"  # regression: the best linear one on the pretrained features
+    norm: str = "batch"  # frozen: BatchNorms stay as they were pretrained
+    freeze_stages: int = 0  # first stages that stay as they are; conv1 is stage 1
+    mirror: bool = True  # predictions are averaged over image and mirror image
+
+
+RECIPES = {
+    # The original repository's: Adam at a constant rate, dropout inside every block.
+    "original": Recipe(
+        optimizer="adam",
+        learning_rate=0.005,
+        schedule="constant",
+        warmup=0.0,
+        weight_decay=0.0,
+        label_smoothing=0.0,
+        dropout=0.5,
+        zero_init=False,
+        mirror=False,
+    ),
+    "scratch": Recipe(),
+    # From pretrained weights: at a low rate from the best head for their features on. Crops of the
+    # photographs themselves, new in each epoch, take the place of the stored copies.
+    "finetune": Recipe(
+        num_epochs=4,
+        learning_rate=0.001,
+        weight_decay=0.0,
+        copies=False,
+        crop=0.5,
+        enlarge_to=256,
+        head="regression",
+        norm="frozen",
+        freeze_stages=1,
+    ),
+}
+
+
+def make_optimizer(recipe: Recipe, steps: int):
+    """Return the Keras optimizer of a recipe; `steps` is the run's whole number of steps."""
+    from keras import optimizers
+
+    rate = recipe.learning_rate
+    warmup = round(recipe.warmup * steps)
+    if recipe.schedule == "cosine":
+        rate = optimizers.schedules.CosineDecay(
+            0.0 if warmup else rate,
+            max(1, steps - warmup),
+            warmup_target=rate if warmup else None,
+            warmup_steps=warmup,
+        )
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "adam":
+        return optimizers.Adam(rate, weight_decay=decay)
+    return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)

@@ -1,0 +1,202 @@
+"""One training run: what it is, what has become of it, and how it is begun or gone on with."""
+
+import math
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from classifier.data.arrays import Arrays
+from classifier.errors import UserError
+from classifier.prediction.model_file import ModelInfo
+from classifier.training import checkpoint
+from classifier.training.recipes import Recipe
+
+
+@dataclass
+class Run:
+    """All that a run keeps beside the variables of its network and optimizer.
+
+    Attributes:
+        arguments: the flags that decide what comes out, {name: plain JSON value}.
+        fingerprint: of the arrays' content.
+        id: start and recipe; names the run's TensorBoard folder.
+        leak: why its figures are too good, in words; "" if nothing is known against them.
+        start: the figures before the first step, epoch 0, where the head is a regression:
+            accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
+        history: {figure: [in epoch 1, in epoch 2, ...]}.
+        minutes: spent on training so far.
+        finished: whether no epoch is to come.
+    """
+
+    arguments: dict[str, Any]
+    fingerprint: str
+    id: str = ""
+    leak: str = ""
+    start: dict[str, float] = field(default_factory=dict)
+    history: dict[str, list[float]] = field(default_factory=dict)
+    minutes: float = 0.0
+    finished: bool = False
+
+    def __post_init__(self):
+        self.id = self.id or time.strftime("%Y%m%d-%H%M%S-") + self.arguments["recipe"]
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs behind the run."""
+        return len(self.history.get("loss", []))
+
+    @property
+    def best_epoch(self) -> int:
+        """Epoch of the least val loss, the first of equals; 0: before the first step.
+
+        Without a val split the last one.
+        """
+        losses = [self.start.get("val_loss", math.nan), *self.history.get("val_loss", [])]
+        candidates = [epoch for epoch, loss in enumerate(losses) if math.isfinite(loss)]
+        return min(candidates, key=losses.__getitem__, default=self.epochs_done)
+
+    def figures_of(self, epoch: int) -> dict[str, float]:
+        """Return the figures of an epoch, by name; those of epoch 0 are the start's."""
+        if epoch == 0:
+            return self.start
+        return {name: values[epoch - 1] for name, values in self.history.items()}
+
+    def add_epoch(self, figures: dict[str, float], minutes: float) -> None:
+        """Add the figures of an epoch that took `minutes`."""
+        self.minutes += minutes
+        for name, value in {**figures, "minutes": round(self.minutes, 3)}.items():
+            self.history.setdefault(name, []).append(float(value))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Run":
+        """Return the run that `to_json` gave `value` for; raise ValueError if it is none."""
+        kinds = {part.name: part.type for part in fields(cls)}
+        if not isinstance(value, dict) or set(value) != set(kinds):
+            raise ValueError("no run of this version")
+        run = cls(**value)
+        sound = (
+            isinstance(run.arguments, dict)
+            and "num_epochs" in run.arguments
+            and all(isinstance(text, str) for text in (run.fingerprint, run.id, run.leak))
+            and isinstance(run.start, dict)
+            and isinstance(run.history, dict)
+            and all(isinstance(values, list) for values in run.history.values())
+            and len({len(values) for values in run.history.values()}) <= 1
+            and all(_is_number(v) for values in run.history.values() for v in values)
+            and all(_is_number(v) for v in (run.minutes, *run.start.values()))
+            and isinstance(run.finished, bool)
+        )
+        if not sound:
+            raise ValueError("no run")
+        return run
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def checkpoint_folder(model: Path) -> Path:
+    """Return the folder of the checkpoints, latest.h5 and best.h5, of the run for a model file."""
+    return model.parent / "checkpoints" / model.stem
+
+
+def load(path: Path) -> Run:
+    """Return the run that a checkpoint belongs to.
+
+    Raises:
+        UserError: missing, damaged, of another version or no checkpoint.
+    """
+    kept = checkpoint.load_run(path)
+    try:
+        return Run.from_json(kept)
+    except ValueError as error:
+        raise UserError(
+            f"{path}: a checkpoint this program does not read; use --restart"
+        ) from error
+
+
+def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Run:
+    """Return the run to go on with: `fresh`, or the one whose checkpoint lies in `folder`.
+
+    Before a fresh run begins, what an earlier one left in the folder is removed, so that neither
+    its best epoch nor its checkpoint can be taken for this run's.
+
+    Args:
+        fresh: the run that these arguments would begin.
+        folder: with latest.h5 and best.h5, if there are any.
+        resume: go on with the run in the folder, if there is one.
+        restart: discard the run in the folder, finished or not.
+
+    Raises:
+        UserError: an unfinished run is there and neither is asked for; or the run to resume has
+            other arguments or other arrays, or its checkpoint is damaged.
+    """
+    latest = folder / "latest.h5"
+    if latest.exists() and not restart:
+        kept = load(latest)
+        if resume:
+            _check_same(kept, fresh)
+            print(f"resuming run {kept.id} after epoch {kept.epochs_done}")
+            return kept
+        if not kept.finished:
+            raise UserError(
+                f"{latest}: an unfinished run ({kept.epochs_done} of "
+                f"{kept.arguments['num_epochs']} epochs): "
+                "--resume goes on with it, --restart discards it, --model FILE keeps both"
+            )
+    elif resume:
+        print("no checkpoint yet: starting with the first epoch")
+    for name in ("latest.h5", "best.h5"):
+        (folder / name).unlink(missing_ok=True)
+    return fresh
+
+
+def _check_same(kept, fresh):
+    for name, value in fresh.arguments.items():
+        if kept.arguments.get(name) != value:
+            raise UserError(
+                f"--{name.replace('_', '-')} is {value}, the run to resume has "
+                f"{kept.arguments.get(name)}: give the same, or --restart"
+            )
+    if kept.fingerprint != fresh.fingerprint:
+        raise UserError(
+            "--data: the arrays are not those the run began with: give them back, or --restart"
+        )
+
+
+def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
+    """Return what the model file of a run's best epoch says of itself."""
+    from importlib.metadata import version
+
+    import keras
+
+    from classifier.training import precision
+
+    training = {
+        "arguments": run.arguments,
+        "run": run.id,
+        "start": run.start,
+        "history": run.history,
+        "best_epoch": run.best_epoch,
+        "minutes": round(run.minutes, 2),
+        "data_seed": arrays.seed,
+        "split_digest": arrays.split_digest,
+        "device": precision.device(),
+        "versions": {
+            name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
+        },
+    }
+    return ModelInfo(
+        arrays.classes,
+        arrays.image_size,
+        arrays.protocol,
+        training,
+        recipe.enlarge_to,
+        recipe.mirror,
+        run.leak,
+    )

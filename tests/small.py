@@ -1,0 +1,43 @@
+"""Trainings that take seconds: a residual network of few blocks and filters."""
+
+import contextlib
+import sys
+
+import keras
+import pytest
+
+import resnet50
+import train
+
+# One block a stage, which changes the shape; in the last one another, which keeps it.
+STAGES = {
+    stage: ((8, 8, 32), 2 if stage == 5 else 1, stride)
+    for stage, (_, _, stride) in resnet50.STAGES.items()
+}
+
+
+@contextlib.contextmanager
+def small_network():
+    """Make `resnet50` build the small network in this block."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resnet50, "STAGES", STAGES)
+        yield
+
+
+def run_train(*words):
+    """Run train.py's main in this process, on the small network."""
+    with small_network(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *map(str, words)])
+        try:
+            return train.main()
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+
+def weights_in(path):
+    """Return the weights in a model file of the small network, {name: array}."""
+    from classifier.prediction import model_file
+
+    with small_network():
+        network, _ = model_file.load(path)
+    return {weight.path: weight.numpy() for weight in network.weights}

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from classifier.data.arrays import Arrays
+from classifier.training.batches import Batches
+
+
+@pytest.fixture(scope="module")
+def arrays(tiny_arrays):
+    with Arrays(tiny_arrays) as opened:
+        yield opened
+
+
+def read(batches):
+    parts = [batches[index] for index in range(len(batches))]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+
+def test_without_a_seed_all_rows_come_in_the_files_order(arrays):
+    batches = Batches(arrays, "val", 4)
+    assert [len(batches[i][0]) for i in range(len(batches))] == [4, 2]
+    images, labels = read(batches)
+    wanted_images, wanted_labels = arrays.read("val", slice(None))
+    np.testing.assert_array_equal(images, wanted_images)
+    np.testing.assert_array_equal(labels, wanted_labels)
+    assert (images.dtype, labels.dtype) == (np.uint8, np.float32)
+
+
+def test_the_order_depends_on_seed_and_epoch_alone(arrays):
+    one = Batches(arrays, "train", 7, 3)
+    first = one.order
+    one.on_epoch_end()
+    second = one.order
+    assert sorted(first) == sorted(second) == list(range(48))
+    assert list(first) != list(second)
+    np.testing.assert_array_equal(Batches(arrays, "train", 7, 3, epoch=1).order, second)
+    assert list(Batches(arrays, "train", 7, 4).order) != list(first)
+
+
+def test_every_training_batch_is_full_and_what_remains_is_other_rows_each_epoch(arrays):
+    batches = Batches(arrays, "train", 7, 0)
+    assert len(batches) == 48 // 7
+    assert all(len(batches[i][0]) == 7 for i in range(len(batches)))
+    left_out = []
+    for _ in range(3):
+        left_out.append(set(batches.order[len(batches) * 7 :]))
+        batches.on_epoch_end()
+    assert len(set(map(frozenset, left_out))) == 3
+
+
+def test_without_copies_each_photograph_comes_once(arrays):
+    rows = Batches(arrays, "train", 4, copies=False).rows
+    assert len(Batches(arrays, "train", 4).rows) == 48
+    assert len(rows) == 24
+    assert (arrays.copies("train")[rows] == 0).all()
+    names = np.array(arrays.sources("train"))
+    assert set(names[rows]) == set(names)
+
+
+def test_crops_are_new_in_each_epoch_and_the_same_in_a_repetition(arrays):
+    plain, _ = read(Batches(arrays, "train", 8, 5))
+    images, labels = read(Batches(arrays, "train", 8, 5, crop=0.5))
+    again, _ = read(Batches(arrays, "train", 8, 5, crop=0.5))
+    np.testing.assert_array_equal(images, again)
+    assert images.shape == plain.shape
+    assert (images != plain).any(axis=(1, 2, 3)).all()
+    later = Batches(arrays, "train", 8, 5, crop=0.5, epoch=1)
+    later.order = Batches(arrays, "train", 8, 5).order
+    assert (read(later)[0] != images).any(axis=(1, 2, 3)).all()
+    np.testing.assert_array_equal(labels, read(Batches(arrays, "train", 8, 5))[1])

@@ -1,0 +1,119 @@
+"""What is kept of each epoch and when a run stops, on a model that computes nothing."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+
+from classifier import cli
+from classifier.prediction import model_file
+from classifier.training import checkpoint
+from classifier.training.callback import Keeper
+from classifier.training.run import Run
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """What is written, in order: ("best.h5", epoch) and ("latest.h5", epochs)."""
+    written = []
+    monkeypatch.setattr(
+        model_file, "save", lambda path, _, best_epoch: written.append((path.name, best_epoch))
+    )
+    monkeypatch.setattr(
+        checkpoint,
+        "save",
+        lambda path, _, run: written.append((path.name, len(run["history"]["loss"]))),
+    )
+    return written
+
+
+def keeper_of(folder, start=None, **options):
+    run = Run({"recipe": "scratch", "num_epochs": 9}, "print", start=start or {})
+    keeper = Keeper(run, folder, None, lambda: run.best_epoch, **options)
+    keeper.set_model(SimpleNamespace(stop_training=False))
+    return keeper
+
+
+def train(keeper, losses, val=True):
+    """Go through epochs of these val losses, as fit does; return the number of epochs done."""
+    keeper.on_train_begin()
+    for epoch, loss in enumerate(losses):
+        keeper.on_epoch_begin(epoch)
+        keeper.on_train_batch_end(0, {"loss": 1.0})
+        keeper.on_epoch_end(epoch, {"loss": 1.0, **({"val_loss": loss} if val else {})})
+        if keeper.model.stop_training:
+            return epoch + 1
+    return len(losses)
+
+
+def test_best_and_checkpoints_are_kept_when_they_are_due(tmp_path, kept):
+    keeper = keeper_of(tmp_path, save_every=2)
+    train(keeper, [3, 1, 2, 1, 0.5])
+    assert kept == [
+        ("best.h5", 1), ("best.h5", 2), ("latest.h5", 2), ("latest.h5", 4), ("best.h5", 5),
+    ]  # fmt: skip
+    assert keeper.saved == 4
+
+
+def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_path, kept):
+    start = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.0, "minutes": 0.1}
+    keeper = keeper_of(tmp_path, start, save_every=9)
+    train(keeper, [3, 1, 2])
+    assert kept == [("best.h5", 0)]
+    keeper = keeper_of(tmp_path, start, save_every=9, patience=2)
+    assert train(keeper, [3, 2, 0.5]) == 2
+
+
+def test_without_val_every_epoch_is_the_best(tmp_path, kept):
+    keeper = keeper_of(tmp_path, {"accuracy": 1.0, "minutes": 0.1}, save_every=9, patience=1)
+    assert train(keeper, [3, 4, 5], val=False) == 3
+    assert kept == [("best.h5", 1), ("best.h5", 2), ("best.h5", 3)]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4), (3, 5)])
+def test_a_run_stops_after_so_many_epochs_without_a_better_one(
+    tmp_path, kept, capsys, patience, epochs
+):
+    assert train(keeper_of(tmp_path, patience=patience), [2, 1, 1, 3, 4, 5]) == epochs
+    assert ("stopping" in capsys.readouterr().out) == bool(patience)
+    assert kept[-1] == ("latest.h5", epochs)
+
+
+def test_a_run_is_finished_with_its_last_epoch_or_when_it_stops(tmp_path, kept):
+    keeper = keeper_of(tmp_path, save_every=5)
+    train(keeper, [1.0] * 8)
+    assert not keeper.run.finished
+    train(keeper, [1.0])
+    assert keeper.run.finished
+    assert kept == [("best.h5", 1), ("latest.h5", 5), ("latest.h5", 9)]
+    keeper = keeper_of(tmp_path, save_every=5, patience=1)
+    train(keeper, [1, 2])
+    assert keeper.run.finished
+    assert kept[-2:] == [("best.h5", 1), ("latest.h5", 2)]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_val_loss_that_is_no_number_ends_the_run(tmp_path, kept, value):
+    keeper = keeper_of(tmp_path)
+    assert train(keeper, [1, value, 2]) == 2
+    assert keeper.diverged
+    assert kept == [("best.h5", 1), ("latest.h5", 1)]
+    assert keeper.run.epochs_done == 1
+
+
+def test_a_train_loss_that_is_no_number_ends_the_epoch(tmp_path, kept):
+    keeper = keeper_of(tmp_path)
+    keeper.on_epoch_begin(0)
+    keeper.on_train_batch_end(0, {"loss": math.nan})
+    assert keeper.model.stop_training
+    assert keeper.diverged
+    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    assert kept == []
+
+
+def test_a_signal_whose_exception_was_swallowed_stops_the_run(tmp_path, monkeypatch):
+    keeper = keeper_of(tmp_path)
+    keeper.on_train_batch_end(0, {"loss": 1.0})
+    monkeypatch.setattr(cli, "_interrupted", True)
+    with pytest.raises(KeyboardInterrupt):
+        keeper.on_train_batch_end(1, {"loss": 1.0})

@@ -1,0 +1,90 @@
+"""Files that are whole or not there, locks, and room on the disk."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from classifier import files
+from classifier.errors import UserError
+
+HOLD = "from classifier import files; import sys\nwith files.locked(sys.argv[1]): {}"
+
+
+def hold(path, then):
+    """Return a process that takes the lock of `path`, says so, and does `then`."""
+    code = HOLD.format(f"print('held', flush=True); {then}")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, path], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"held\n"
+    return process
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), files.atomic_write(path) as temporary:
+        temporary.write_text("half")
+        assert path.read_text() == "old"
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    with files.atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_path):
+    path = tmp_path / "model.h5"
+    for then, end in (("sys.stdin.read()", lambda p: p.stdin.close()),
+                      ("sys.stdin.read()", subprocess.Popen.kill)):  # fmt: skip
+        with hold(path, then) as process:
+            with pytest.raises(UserError, match=r"model\.h5: another process"), files.locked(path):
+                pass
+            end(process)
+        with files.locked(path):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_without_locks_in_the_file_system_it_goes_on(tmp_path, monkeypatch):
+    def refuses(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", refuses)
+    with files.locked(tmp_path / "model.h5"):
+        pass
+
+
+def test_room_is_reserved_and_want_of_it_is_told(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    path.write_bytes(b"kept")
+    files.reserve(path, 10_000)
+    assert path.stat().st_size == 10_000
+    assert path.read_bytes()[:4] == b"kept"
+    for number, told in ((errno.EOPNOTSUPP, False), (errno.EINVAL, False), (errno.ENOSPC, True)):
+
+        def fails(*_, number=number):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, "posix_fallocate", fails)
+        if told:
+            with pytest.raises(OSError, match="No space"):
+                files.reserve(path, 10)
+        else:
+            files.reserve(path, 10)
+
+
+def test_one_file_is_recognised_through_links_and_before_it_is_there(tmp_path):
+    one, link, hard = (tmp_path / name for name in ("one", "link", "hard"))
+    link.symlink_to(one)
+    assert files.same_file(one, link)
+    assert files.same_file(tmp_path / "folder/../one", one)
+    one.touch()
+    hard.hardlink_to(one)
+    assert files.same_file(hard, link)
+    assert not files.same_file(one, tmp_path / "other")

@@ -1,0 +1,61 @@
+"""HDF5 files from anyone: only what lies in the file itself, in full, is read."""
+
+import h5py
+import numpy as np
+import pytest
+
+from classifier.hdf5 import MAX_JSON, dataset, find_datasets, member, read_json, write_json
+
+
+@pytest.fixture
+def file(tmp_path):
+    with h5py.File(tmp_path / "file.h5", "w") as opened:
+        yield opened
+
+
+def test_json_comes_back_as_it_was(file):
+    value = {"été": ["\udcff", 1, 2.5, None, True], "long": "x" * 100_000}
+    write_json(file, "value", value)
+    assert read_json(file, "value") == value
+
+
+def test_what_is_no_json_is_a_value_error(file):
+    file["nested"] = np.full(200_000, ord("["), np.uint8)
+    file["words"] = np.frombuffer(b"{oops", np.uint8)
+    file["bytes"] = np.array([255], np.uint8)
+    file["numbers"] = np.zeros(4)
+    file["texts"] = np.array(["{}"], h5py.string_dtype())
+    file.create_dataset("huge", (MAX_JSON + 1,), np.uint8)
+    for name in (*file, "none"):
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+            read_json(file, name)
+
+
+def test_datasets_of_every_kind_but_plain_ones_are_none(file, tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other["x"] = np.ones(4)
+    file["plain"] = np.ones(4)
+    file["fixed"] = np.array([b"ab"])
+    file["empty"] = np.zeros((0, 3))
+    file["soft"] = h5py.SoftLink("/plain")
+    file["far"] = h5py.ExternalLink("other.h5", "/x")
+    file["texts"] = np.array(["text"], h5py.string_dtype())
+    file.create_dataset("packed", data=np.ones(4), compression="gzip")
+    file.create_dataset("shuffled", data=np.ones(4), shuffle=True)
+    file.create_dataset("elsewhere", (4,), np.uint8, external="/dev/zero")
+    file.create_dataset("claimed", (1 << 40,), np.uint8)  # never written: nothing is stored
+    layout = h5py.VirtualLayout((4,), float)
+    layout[:] = h5py.VirtualSource(file["plain"])
+    file.create_virtual_dataset("virtual", layout)
+    sound = {name for name in file if dataset(file, name) is not None}
+    assert sound == {"plain", "fixed", "empty"}
+    assert member(file, "far") is None
+    assert member(file, "plain/x") is None
+
+
+def test_datasets_are_found_by_name_at_any_depth(file):
+    file["layer/model/layer/kernel"] = np.ones((2, 3))
+    file["layer/bias"] = np.zeros(3)
+    file["layer/link"] = h5py.SoftLink("/layer/bias")
+    found = find_datasets(file["layer"])
+    assert {name: part.shape for name, part in found.items()} == {"kernel": (2, 3), "bias": (3,)}

@@ -1,0 +1,65 @@
+"""The recipes, the flags that change them, and the optimizer they describe."""
+
+import re
+from dataclasses import asdict, fields, replace
+
+import keras
+import pytest
+
+import train
+from classifier.training.recipes import RECIPES, Recipe, make_optimizer
+
+
+def recipe_of(*words):
+    return train.parse_args(list(map(str, words)))[1]
+
+
+def test_the_recipe_follows_from_init_and_a_flag_goes_before_it(tmp_path):
+    (tmp_path / "weights.h5").touch()
+    assert recipe_of() == RECIPES["scratch"]
+    assert recipe_of("--init", "imagenet") == RECIPES["finetune"]
+    assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES["finetune"]
+    assert recipe_of("--recipe", "original") == RECIPES["original"]
+    mixed = recipe_of("--recipe=original", "--copies", "--dropout", 0, "-lr", 1, "--mirror")
+    assert mixed == replace(RECIPES["original"], dropout=0, learning_rate=1, mirror=True)
+    assert not recipe_of("--no-copies").copies
+
+
+def test_help_shows_each_settings_default_in_each_recipe(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_args(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for setting in fields(Recipe):
+        flag = setting.name.replace("_", "-")
+        words = []
+        for name, recipe in RECIPES.items():
+            value = getattr(recipe, setting.name)
+            words.append(f"{name} {('no', 'yes')[value] if isinstance(value, bool) else value}")
+        (told,) = re.findall(rf"--{flag}\b[^()]*\(default: ([^)]*)\)", text.split("recipe: ")[1])
+        assert told == ", ".join(words)
+
+
+def test_a_recipe_states_only_where_it_differs():
+    for name, recipe in RECIPES.items():
+        assert set(asdict(recipe)) == set(train.SETTINGS), name
+    assert RECIPES["scratch"] == Recipe()
+
+
+def test_the_cosine_rises_for_the_warmup_and_falls_to_nothing():
+    recipe = Recipe(learning_rate=0.5, warmup=0.1)
+    rate = make_optimizer(recipe, 200)._learning_rate
+    assert [float(rate(step)) for step in (0, 10, 20, 110, 200)] == pytest.approx(
+        [0, 0.25, 0.5, 0.25, 0], abs=1e-6
+    )
+    rate = make_optimizer(replace(recipe, warmup=0), 200)._learning_rate
+    assert [float(rate(step)) for step in (0, 100, 200)] == pytest.approx([0.5, 0.25, 0], abs=1e-6)
+
+
+def test_the_constant_rate_stays_and_the_optimizer_is_the_recipes():
+    adam = make_optimizer(RECIPES["original"], 200)
+    assert isinstance(adam, keras.optimizers.Adam)
+    assert float(adam.learning_rate) == pytest.approx(0.005)
+    assert adam.weight_decay is None
+    sgd = make_optimizer(replace(RECIPES["scratch"], schedule="constant"), 200)
+    assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.9, True, 5e-4)
+    assert float(sgd.learning_rate) == pytest.approx(0.0125)

@@ -1,0 +1,332 @@
+"""train.py in this process, on the small network: what goes wrong, and how a run goes on."""
+
+import contextlib
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, run
+from small import run_train, small_network, weights_in
+
+import train
+from classifier.data.arrays import Arrays
+from classifier.data.splits import LEAK_WARNING
+from classifier.errors import UserError
+from classifier.evaluation.evaluate import evaluate
+from classifier.prediction import model_file
+from classifier.training import head
+from classifier.training.callback import Keeper
+from classifier.training.run import Run
+
+COMMON = ("--data", "arrays.h5", "--batch-size", 16, "--precision", "float32")
+SHORT = (*COMMON, "--num-epochs", 1)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def eager():
+    """Computing step by step saves what it takes to trace each network."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture(scope="module")
+def others(tiny):
+    """Arrays of the same photographs: of another split, without val, and of a leaky protocol."""
+    for name, *words in (
+        ("split", "--seed", 1, "--target-per-class", 16),
+        ("noval", "--val-per-class", 0, "--target-per-class", 0),
+    ):
+        made = run("prepro.py", "--dataset-path", "datasets/tiny", "--image-size", 32,
+                   "--output", f"{name}.h5", *words, cwd=tiny)  # fmt: skip
+        assert made.returncode == 0, made.stderr
+    return tiny
+
+
+@pytest.fixture
+def folder(tiny_arrays, tmp_path, monkeypatch):
+    """An empty folder to work in, with arrays.h5."""
+    shutil.copy(tiny_arrays, tmp_path / "arrays.h5")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tiny_arrays, tmp_path_factory):
+    """A model of one epoch on the tiny arrays, and its checkpoints beside it."""
+    path = tmp_path_factory.mktemp("models") / "model.h5"
+    words = ("--model", path, "--logs", path.parent / "logs", "--no-mirror")
+    assert run_train(*SHORT, "--data", tiny_arrays, *words) == 0
+    return path
+
+
+@pytest.fixture
+def copied(model, folder):
+    """The model with its checkpoints, in the folder of the test."""
+    shutil.copytree(model.parent, folder / "models")
+    return folder / "models/model.h5"
+
+
+@contextlib.contextmanager
+def interrupted_after(epochs):
+    """Stop a run as Ctrl-C does, in the epoch after this number of them."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def stop(keeper, batch, logs=None):
+            if keeper.run.epochs_done == epochs:
+                raise KeyboardInterrupt
+
+        patch.setattr(Keeper, "on_train_batch_end", stop)
+        yield
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
+    words = (*COMMON, "--num-epochs", 4, "--dropout", 0.3, "--crop", 0.5, "--save-every", 2,
+             "--patience", 0)  # fmt: skip
+    run_train(*words, "--model", "models/whole.h5")
+    parts = (*words, "--model", "models/my parts.h5")
+    with interrupted_after(3), pytest.raises(SystemExit) as stopped:
+        run_train(*parts, "--restart")
+    assert stopped.value.code == 130
+    told = capsys.readouterr().err
+    assert "stopped after 3 of 4 epochs" in told
+    assert "latest.h5 is from after epoch 2" in told
+    assert "--model 'models/my parts.h5' --resume\n" in told
+    assert "--restart" not in told
+    assert not (folder / "models/my parts.h5").exists()
+
+    with pytest.raises(UserError, match=r"2 of 4 epochs.*--resume"):
+        run_train(*parts)
+    with pytest.raises(UserError, match=r"--dropout is 0\.5"):
+        run_train(*parts, "--resume", "--dropout", 0.5)
+    shutil.move("arrays.h5", "moved.h5")
+    shutil.copy(others / "split.h5", "arrays.h5")
+    with pytest.raises(UserError, match="not those the run began with"):
+        run_train(*parts, "--resume")
+
+    assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
+    assert "resuming run" in capsys.readouterr().out
+    one, other = weights_in("models/whole.h5"), weights_in("models/my parts.h5")
+    for name, value in one.items():
+        np.testing.assert_array_equal(other[name], value, err_msg=name)
+    one, other = (
+        model_file.load_info(f"models/{name}.h5").training for name in ("whole", "my parts")
+    )
+    for name in set(one["history"]) - {"minutes"}:
+        assert one["history"][name] == other["history"][name]
+    assert len(other["history"]["minutes"]) == 4
+    assert other["test"] == one["test"]
+
+    # A finished run that is resumed is judged again, not trained.
+    before = (folder / "models/checkpoints/my parts/latest.h5").read_bytes()
+    assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
+    assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
+
+
+def test_the_advice_says_what_is_kept_and_resumes_once(monkeypatch):
+    begun = Run({"recipe": "scratch", "num_epochs": 9}, "print")
+    for words in (["--restart", "--dropout", "0.1"], ["--dropout", "0.1", "--resume"]):
+        monkeypatch.setattr(sys, "argv", ["my train.py", *words])
+        told = train.advice(begun, 0, "latest.h5")
+        assert told.endswith("\n  python 'my train.py' --dropout 0.1 --resume")
+        assert "no checkpoint was due yet" in told
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered")
+def test_a_diverging_run_leaves_nothing_of_an_earlier_one_to_be_judged(folder, copied):
+    earlier = copied.read_bytes()
+    diverging = (*SHORT, "--model", copied, "--optimizer", "sgd", "--schedule", "constant")
+    with pytest.raises(UserError, match=r"not a number.*no model yet.*--learning-rate \(now 100\)"):
+        run_train(*diverging, "-lr", 100, "--weight-decay", 1)
+    assert list((folder / "models/checkpoints/model").iterdir()) == []
+    assert copied.read_bytes() == earlier
+
+
+def test_the_best_model_of_another_run_is_not_judged_as_this_ones(copied):
+    best = copied.parent / "checkpoints/model/best.h5"
+    with small_network():
+        network, info = model_file.load(best)
+        info.training["run"] = "another"
+        model_file.save(best, network, info)
+    with pytest.raises(UserError, match=r"best\.h5.*--restart"):
+        run_train(*SHORT, "--no-mirror", "--model", copied, "--resume")
+
+
+def test_a_damaged_checkpoint_is_one_line(copied):
+    (copied.parent / "checkpoints/model/latest.h5").write_text("no HDF5")
+    for words in ([], ["--resume"]):
+        with pytest.raises(UserError, match=r"latest\.h5"):
+            run_train(*SHORT, "--no-mirror", "--model", copied, *words)
+    assert run_train(*SHORT, "--no-mirror", "--model", copied, "--restart") == 0
+
+
+def test_two_runs_into_one_model_are_refused(folder, copied):
+    holder = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from classifier.files import locked\n"
+        "with locked('models/model.h5'): print('held', flush=True); sys.stdin.read()"
+    )
+    before = (folder / "models/checkpoints/model/best.h5").read_bytes()
+    process = subprocess.Popen([sys.executable, "-c", holder], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, cwd=folder)  # fmt: skip
+    try:
+        assert process.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match=r"models/model\.h5: another process"):
+            run_train(*SHORT, "--model", "models/model.h5")
+        assert (folder / "models/checkpoints/model/best.h5").read_bytes() == before
+    finally:
+        process.communicate(timeout=10)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--model", "model.keras"], ["--model", ".h5"]),
+        (["--model", "folder.h5"], ["--model", "folder.h5"]),
+        (["--model", "arrays.h5"], ["--model", "arrays.h5", "--data"]),
+        (["--model", "link.h5"], ["--model", "link.h5", "--data"]),
+        (["--init", "models/checkpoints/model/best.h5", "--model", "models/model.h5"], ["--init"]),
+        (["--init", "none.h5"], ["--init", "none.h5"]),
+        (["--batch-size", "0"], ["--batch-size"]),
+        (["-lr", "-1"], ["--learning-rate"]),
+        (["-lr", "nan"], ["--learning-rate"]),
+        (["--num-epochs", "1.5"], ["--num-epochs"]),
+        (["--resume", "--restart"], ["--restart"]),
+        (["--recipe", "none"], ["--recipe"]),
+        (["--norm", "frozen"], ["--norm", "--init"]),
+        (["--head", "regression"], ["--head", "--init"]),
+        (["--freeze-stages", "1"], ["--freeze-stages", "--init"]),
+    ],
+)
+def test_flags_that_cannot_be_are_one_line(folder, copied, capsys, words, parts):
+    (folder / "link.h5").symlink_to("arrays.h5")
+    (folder / "folder.h5").mkdir()
+    with pytest.raises(SystemExit) as caught:
+        train.parse_args(["--data", "arrays.h5", *words])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    for part in parts:
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "none.h5"], r"none\.h5.*no such arrays file"),
+        (["--data", "text.h5"], r"text\.h5.*make it again"),
+        (["--data", "models/model.h5", "--model", "models/x.h5"], r"model\.h5.*not an arrays file"),
+        (["--init", "text.h5"], r"text\.h5"),
+        (["--batch-size", 49], r"--batch-size 49.*arrays\.h5.*48"),
+        (["--batch-size", 25, "--no-copies"], r"--batch-size 25.*24"),
+        (["--model", "arrays.h5/model.h5"], r"cannot create this folder"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_before_keras_starts(
+    folder, copied, monkeypatch, words, message
+):
+    (folder / "text.h5").write_text("no HDF5")
+    monkeypatch.setattr(train, "start_backend", None)
+    with pytest.raises(UserError, match=message):
+        run_train(*COMMON, *words)
+
+
+def test_a_model_of_another_split_is_warned_of_and_the_leak_inherited(
+    folder, others, copied, capsys
+):
+    tune = ("--data", others / "split.h5", "--recipe", "scratch", "--no-mirror")
+    assert run_train(*SHORT, *tune, "--init", copied, "--model", "tuned.h5") == 0
+    told = capsys.readouterr()
+    (warning,) = told.err.splitlines()
+    assert warning.startswith(f"warning: {copied}")
+    assert told.out.index("Test Accuracy") < told.out.index(warning) < told.out.index("model:")
+    leak = model_file.load_info("tuned.h5").leak
+    assert warning == f"warning: {leak}"
+
+    # The model that knows is itself started from: the arrays are its own by now.
+    assert run_train(*SHORT, *tune, "--init", "tuned.h5", "--model", "more.h5") == 0
+    assert leak in model_file.load_info("more.h5").leak
+    capsys.readouterr()
+    assert run_train(*SHORT, "--recipe", "scratch", "--init", copied, "--model", "own.h5") == 0
+    assert capsys.readouterr().err == ""
+    assert model_file.load_info("own.h5").leak == ""
+
+
+def test_arrays_that_leak_make_a_model_that_says_so(folder, monkeypatch, capsys):
+    monkeypatch.setattr(Arrays, "leaks", True, raising=False)
+    assert run_train(*SHORT, "--model", "leaky.h5") == 0
+    assert model_file.load_info("leaky.h5").leak == LEAK_WARNING
+    told = capsys.readouterr()
+    assert told.err == f"warning: {LEAK_WARNING}\n"
+    assert f"warning: {LEAK_WARNING}\n" in told.out
+
+
+def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
+    folder, copied, monkeypatch, capsys
+):
+    steps = []
+    started = head.start_head
+    monkeypatch.setattr(head, "start_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
+    monkeypatch.setattr(train, "images_a_step", lambda side: steps.append(side) or 5)
+    tune = ("--init", copied, "--enlarge-to", 48, "--freeze-stages", 5, "--num-epochs", 2)
+    assert run_train(*COMMON, *tune, "-lr", 50, "--schedule", "constant",
+                     "--model", "tuned.h5") == 0  # fmt: skip
+    out = capsys.readouterr().out
+    training = model_file.load_info("tuned.h5").training
+    start, history = training["start"], training["history"]
+    assert training["best_epoch"] == 0
+    assert start["val_loss"] < min(history["val_loss"])
+    assert f"best epoch: 0 of 2: val accuracy {start['val_accuracy']:.2%}, val loss " in out
+    assert training["val"]["accuracy"] == pytest.approx(start["val_accuracy"])
+    assert history["minutes"][0] > start["minutes"] > 0
+    assert steps == [48, 5, 48]
+
+    assert run_train(*COMMON, *tune, "--model", "better.h5", "-lr", 0.01) == 0
+    out = capsys.readouterr().out
+    training = model_file.load_info("better.h5").training
+    assert training["best_epoch"] > 0
+    assert f"epoch 0, the regression before any step: val accuracy {start['val_accuracy']:.2%}" in (
+        out
+    )
+
+
+def test_figures_are_those_of_float32_whatever_was_trained_in(folder, others):
+    words = ("--data", others / "split.h5", "--num-epochs", 1, "--batch-size", 16)
+    assert run_train(*words, "--precision", "bfloat16", "--model", "half.h5") == 0
+    with small_network(), Arrays(others / "split.h5") as arrays:
+        network, info = model_file.load("half.h5")
+        assert {layer.compute_dtype for layer in network.layers[1:]} == {"float32"}
+        figures = evaluate(
+            lambda images: model_file.probabilities(network, images, info.mirror),
+            arrays, "test", 2,
+        )  # fmt: skip
+    assert info.training["test"] == pytest.approx(figures, rel=1e-4)
+
+
+def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
+    words = ("--data", others / "noval.h5", "--num-epochs", 2, "--patience", 1)
+    assert run_train(*COMMON, *words, "--model", "last.h5") == 0
+    out = capsys.readouterr().out
+    training = model_file.load_info("last.h5").training
+    assert training["best_epoch"] == 2
+    assert "val" not in training
+    assert "best epoch: 2 of 2\n" in out
+    assert "Val" not in out
+
+
+def test_the_next_command_can_be_copied(folder, capsys):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "fit", lambda *_: None)
+        patch.setattr(train, "evaluate_best", lambda *_: (None, None))
+        patch.setattr(model_file, "save", lambda *_: None)
+        run_train(*SHORT, "--model", "my model.h5", "--logs", "my logs", "--tensorboard-vis")
+    out = capsys.readouterr().out
+    assert "next: python predict.py --model 'my model.h5' " in out
+    assert "curves: tensorboard --logdir='my logs'" in out
+    assert keras.config.dtype_policy().name == "float32"

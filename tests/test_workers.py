@@ -1,0 +1,100 @@
+"""Work in several processes: in order, bounded, and ended with the generator."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from classifier.errors import UserError
+from classifier.workers import ordered_map
+
+
+def square(number):
+    return number * number
+
+
+def fail_at_3(number):
+    if number == 3:
+        raise OSError(5, "Input/output error", "3.jpg")
+    return number
+
+
+def killed_at_3(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def out_of_memory(_number):
+    raise MemoryError("3.jpg: not enough memory to decode it")
+
+
+def process(_number):
+    return os.getpid()
+
+
+class Counted:
+    """Items that know how many of them were taken."""
+
+    def __init__(self, count):
+        self.count, self.taken = count, 0
+
+    def __iter__(self):
+        for number in range(self.count):
+            self.taken += 1
+            yield number
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_results_come_in_the_items_order(workers):
+    assert list(ordered_map(square, range(50), workers)) == [i * i for i in range(50)]
+    assert list(ordered_map(square, [], workers)) == []
+
+
+@pytest.mark.parametrize(("workers", "bound"), [(1, 1), (2, 8), (3, 12)])
+def test_items_are_taken_only_as_results_are(workers, bound):
+    items = Counted(100)
+    for done, _ in enumerate(ordered_map(square, items, workers)):
+        assert items.taken - done <= bound  # the result at hand is one of them
+    assert items.taken == 100
+
+
+def test_several_processes_work():
+    assert os.getpid() not in set(ordered_map(process, range(20), 2))
+    assert set(ordered_map(process, range(20), 1)) == {os.getpid()}
+
+
+def test_closing_the_generator_ends_the_workers():
+    before = set(multiprocessing.active_children())
+    items = Counted(10_000)
+    with contextlib.closing(ordered_map(square, items, 2)) as results:
+        assert next(results) == 0
+        assert set(multiprocessing.active_children()) > before
+    assert set(multiprocessing.active_children()) == before
+    assert items.taken <= 8
+    assert list(results) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_system_comes_in_its_turn_with_the_file_named(workers):
+    results = ordered_map(fail_at_3, range(1000), workers)
+    assert [next(results) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="3.jpg") as caught:
+        next(results)
+    assert (caught.value.errno, caught.value.filename) == (5, "3.jpg")
+    assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_want_of_memory_reaches_the_caller(workers):
+    with pytest.raises(MemoryError, match="3.jpg"):
+        list(ordered_map(out_of_memory, range(3), workers))
+
+
+def test_a_killed_worker_is_one_line():
+    with pytest.raises(UserError, match="killed.*lower --workers") as caught:
+        list(ordered_map(killed_at_3, range(1000), 2))
+    assert len(str(caught.value).splitlines()) == 1
+    assert multiprocessing.active_children() == []
