@@ -7,9 +7,12 @@ import h5py
 import numpy as np
 import pytest
 from conftest import ROOT, run
+from small import run_train
 
-from classifier.data.arrays import Arrays
-from classifier.data.duplicates import MAX_BITS, Groups, near_rows, same_shots
+from classifier.data import build
+from classifier.data.arrays import Arrays, Description
+from classifier.data.audit import overlaps
+from classifier.data.duplicates import MAX_BITS
 from classifier.data.splits import SPLITS, assign_splits, protocols
 from classifier.hdf5 import read_json
 from classifier.prediction import model_file
@@ -57,26 +60,35 @@ def test_counts_and_near_duplicates(caltech):
     assert "number of test examples: 1223" in printed
 
 
-def test_photographs_of_one_shot_stand_in_one_split_whatever_the_seed(caltech):
+@pytest.fixture(scope="module")
+def photographs(caltech):
+    """The photographs as prepro.py decoded them, taken back from its arrays."""
     folder, _ = caltech
-    with Arrays(folder / "datasets/caltech_101.h5") as arrays:
-        codes = {}
+    spool, sources, hashes = folder / "spool", [], []
+    with Arrays(folder / "datasets/caltech_101.h5") as arrays, spool.open("wb") as out:
         for split in SPLITS:
-            codes |= dict(zip(arrays.sources(split), arrays.hashes(split), strict=True))
-    sources = sorted(codes)
-    labels = [source.split("/")[1] for source in sources]
-    groups = Groups(len(sources)).join(near_rows(np.stack([codes[s] for s in sources]), MAX_BITS))
-    groups.join(same_shots(sources))
-    number = {
-        "/".join(Path(source).with_suffix("").parts[1:]): i for i, source in enumerate(sources)
-    }
+            sources += arrays.sources(split)
+            hashes.append(arrays.hashes(split))
+            out.write(arrays.read(split, slice(None))[0])
+        assert len(sources) == 8677
+        return build.Photographs(sources, arrays.classes, np.concatenate(hashes), [], spool, 64)
+
+
+@pytest.fixture(scope="module")
+def groups(photographs):
+    return build.group(photographs, MAX_BITS)
+
+
+def test_photographs_of_one_shot_stand_in_one_split_whatever_the_seed(photographs, groups):
+    names = [str(Path(*Path(source).with_suffix("").parts[1:])) for source in photographs.sources]
+    number = {name: i for i, name in enumerate(names)}
     pairs = [
         *((f"Faces/image_{n:04}", f"Faces_easy/image_{n:04}") for n in range(1, 436)),
         *((f"{label}/image_{a:04}", f"{other}/image_{b:04}") for label, a, other, b in SEEN),
     ]
     for name in ("clean", "paper"):
-        for seed in range(5):
-            splits = assign_splits(labels, groups.of.tolist(), protocols()[name], seed)
+        for seed in range(10):
+            splits = assign_splits(photographs.labels, groups.of, protocols()[name], seed)
             for one, other in pairs:
                 both = {splits[number[one]], splits[number[other]]} - {None}
                 assert len(both) <= 1, (name, seed, one, other)
@@ -95,39 +107,41 @@ def test_clean_is_clean_and_background_is_apart(caltech):
     assert "BACKGROUND_Google" not in classes
 
 
-def test_paper_has_30_a_class_and_is_clean(caltech):
-    folder, _ = caltech
-    args = ("--output", "datasets/paper.h5")
-    made = run("prepro.py", "--protocol", "paper", "--target-per-class", 0, *args, cwd=folder)
-    assert "number of training examples: 2525" in made.stdout
-    assert "number of validation examples: 505" in made.stdout
-    assert run("prepro.py", "--audit", *args, cwd=folder).returncode == 0
+def made(photographs, groups, folder, name, target):
+    """Return the arrays that prepro.py makes under a protocol."""
+    path, protocol = folder / f"{name}.h5", protocols()[name]
+    plan = build.make_plan(photographs, groups, protocol, target, seed=0)
+    about = Description(photographs.classes, 64, name, protocol.leaks, 0, target, MAX_BITS)
+    build.write(path, plan, photographs, about, workers=2)
+    return Arrays(path)
 
 
-def test_original_leaks_and_says_so(caltech):
-    folder, _ = caltech
-    args = ("--output", "datasets/original.h5")
-    made = run("prepro.py", "--protocol", "original", "--target-per-class", 60, *args, cwd=folder)
-    assert "number of test examples: 2020" in made.stdout
-    assert "leaks" in made.stdout
-    audit = run("prepro.py", "--audit", "--verbose", *args, cwd=folder)
-    assert audit.returncode == 1
-    assert "(same photograph)" in audit.stdout
+def test_paper_has_30_a_class_and_is_clean(photographs, groups, tmp_path):
+    with made(photographs, groups, tmp_path, "paper", target=0) as arrays:
+        assert [arrays.count(split) for split in SPLITS] == [2525, 505, 2945]
+        assert overlaps(arrays, MAX_BITS, workers=2) == []
+
+
+def test_original_leaks_and_the_audit_says_so(photographs, groups, tmp_path):
+    with made(photographs, groups, tmp_path, "original", target=60) as arrays:
+        assert arrays.count("test") == 2020
+        found = overlaps(arrays, MAX_BITS, workers=2)
+    assert sum(why == "same photograph" for *_, why in found) > 400
 
 
 def test_a_short_training_learns(caltech):
+    """With the small network: the whole one learns in test_whole_way."""
     folder, _ = caltech
     for label in ("airplanes", "Faces_easy", "yin_yang"):
         target = folder / "datasets/three/train" / label
         target.mkdir(parents=True)
         for photo in sorted((folder / "datasets/caltech_101/train" / label).iterdir())[:60]:
             shutil.copy(photo, target)
+    arrays = folder / "datasets/three.h5"
     made = run("prepro.py", "--dataset-path", "datasets/three", "--image-size", 32,
                "--target-per-class", 120, cwd=folder)  # fmt: skip
     assert made.returncode == 0, made.stderr
-    result = run(
-        "train.py", "--data", "datasets/three.h5", "--batch-size", 16, "--num-epochs", 4, cwd=folder
-    )
-    assert result.returncode == 0, result.stderr
-    training = model_file.load_info(folder / "models/resnet50.h5").training
-    assert training["test"]["accuracy"] > 0.6  # chance is 0.33
+    model = folder / "models/three.h5"
+    words = ("--batch-size", 16, "--num-epochs", 6, "--precision", "float32")
+    assert run_train("--data", arrays, "--model", model, "--logs", folder / "logs", *words) == 0
+    assert model_file.load_info(model).training["test"]["accuracy"] > 0.6  # chance is 0.33
