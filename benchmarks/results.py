@@ -155,8 +155,8 @@ def keep(name, runs):
     }
     make_folder(RESULTS)
     path = RESULTS / f"{name}.json"
-    with atomic_write(path) as aside:
-        Path(aside).write_text(json.dumps(figures, indent=1) + "\n")
+    with atomic_write(path) as temporary:
+        Path(temporary).write_text(json.dumps(figures, indent=1) + "\n")
     print(f"figures: {path.relative_to(ROOT)}")
 
 

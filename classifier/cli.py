@@ -8,7 +8,9 @@ import shlex
 import signal
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from classifier.errors import UserError
 
@@ -33,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
-def integer(low, high=None):
+def integer(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return an argparse type: a whole number from `low` to `high` (no upper bound if None)."""
 
     def whole_number(text):
@@ -49,7 +51,7 @@ def integer(low, high=None):
     return whole_number
 
 
-def real(low, high, low_open=False):
+def real(low: float, high: float, low_open: bool = False) -> Callable[[str], float]:
     """Return an argparse type: a finite number from `low` (excluded if `low_open`) to `high`."""
 
     def number(text):
@@ -99,7 +101,7 @@ def start_keras():
 _interrupted = False
 
 
-def interrupt_on_sigterm():
+def interrupt_on_sigterm() -> None:
     """Make SIGTERM stop a script as Ctrl-C does: through its clean-up, never in the middle."""
 
     def stop(_signal, _frame):
@@ -112,7 +114,7 @@ def interrupt_on_sigterm():
         signal.signal(signal.SIGINT, stop)
 
 
-def raise_if_interrupted():
+def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt where a signal came but its exception was swallowed.
 
     Python drops exceptions that are raised in finalizers, and libraries catch all in places.
@@ -161,7 +163,7 @@ def _open_streams():
             setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
 
 
-def run(main, product="output"):
+def run(main: Callable[[], int], product: str = "output") -> NoReturn:
     """Call `main()` and exit: status 0, or 2 with one line on stderr for what a user can mend.
 
     Args:

@@ -79,12 +79,12 @@ def download(dataset_path: str | os.PathLike, url: str = URL, checksum: str = ZI
     target = folder / url.rsplit("/", 1)[-1]
     if target.is_file() and md5(target) == checksum:
         return target
-    aside = target.with_name(f".{target.name}.part")
-    have = aside.stat().st_size if aside.exists() else 0
+    temporary = target.with_name(f".{target.name}.part")
+    have = temporary.stat().st_size if temporary.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
-            _receive(answer, aside, have)
+            _receive(answer, temporary, have)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416:  # 416: the part at hand is already the whole file
@@ -97,20 +97,20 @@ def download(dataset_path: str | os.PathLike, url: str = URL, checksum: str = ZI
             f"{url}: {reason}; run the command again to go on, or fetch the file another way and "
             "give --archive FILE"
         ) from error
-    if md5(aside) != checksum:
-        aside.unlink()
+    if md5(temporary) != checksum:
+        temporary.unlink()
         raise UserError(f"{url}: the checksum is not the official archive's; run the command again")
-    aside.replace(target)
+    temporary.replace(target)
     return target
 
 
-def _receive(answer, aside, have):
+def _receive(answer, temporary, have):
     resumed = answer.status == 206
     start = have if resumed else 0
     length = answer.headers.get("Content-Length")
     total = start + int(length) if length else None
     with (
-        aside.open("ab" if resumed else "wb") as file,
+        temporary.open("ab" if resumed else "wb") as file,
         tqdm(total=total, initial=start, unit="B", unit_scale=True, desc="Downloading") as bar,
     ):
         received = start
@@ -147,16 +147,16 @@ def unpack(archive: str | os.PathLike, dataset_path: str | os.PathLike) -> str |
     if not archive.is_file():
         raise UserError(f"{archive}: no such archive; --download fetches it")
     make_folder(folder)
-    aside = folder / ".unpacking"
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = folder / ".unpacking"
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
-        official = _extract(archive, aside)
-        if not (aside / "train").is_dir():
+        official = _extract(archive, temporary)
+        if not (temporary / "train").is_dir():
             raise UserError(f"{archive}: no photographs in it; give {TAR_NAME} or caltech-101.zip")
-        if (aside / BACKGROUND).is_dir():
+        if (temporary / BACKGROUND).is_dir():
             shutil.rmtree(folder / BACKGROUND, ignore_errors=True)
-            (aside / BACKGROUND).replace(folder / BACKGROUND)
-        (aside / "train").replace(folder / "train")
+            (temporary / BACKGROUND).replace(folder / BACKGROUND)
+        (temporary / "train").replace(folder / "train")
     except _DAMAGE as error:
         reason = " ".join(str(error).split())[:100] or type(error).__name__
         raise UserError(f"{archive}: damaged archive ({reason}); fetch it again") from error
@@ -165,7 +165,7 @@ def unpack(archive: str | os.PathLike, dataset_path: str | os.PathLike) -> str |
             raise UserError(f"{archive}: damaged archive ({error}); fetch it again") from error
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     if not official:
         return f"{archive}: not the official archive's checksum; read all the same"
     return None
@@ -187,8 +187,8 @@ _DAMAGE = (
 )
 
 
-def _extract(archive, aside):
-    """Unpack into `aside`; return whether the checksum is the official one."""
+def _extract(archive, temporary):
+    """Unpack into `temporary`; return whether the checksum is the official one."""
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(archive.open("rb"))
         if zipfile.is_zipfile(stream):
@@ -199,7 +199,7 @@ def _extract(archive, aside):
         with gzip.GzipFile(fileobj=stream) as plain:
             plain = _Bounded(archive, plain)
             with tarfile.open(fileobj=plain, mode="r|") as tar:
-                _extract_members(archive, tar, plain, aside)
+                _extract_members(archive, tar, plain, temporary)
             plain.left = MAX_HEADER
             while plain.read(1 << 16):
                 pass
@@ -224,7 +224,7 @@ def _tar_in_zip(archive, stream) -> Iterator[zipfile.ZipExtFile]:
         ) from error
 
 
-def _extract_members(archive, tar, plain, aside):
+def _extract_members(archive, tar, plain, temporary):
     members = size = 0
     homes = {}  # the folder in the archive that each category comes from
     for member in tqdm(tar, desc="Unpacking", unit=" files", disable=None):
@@ -246,7 +246,9 @@ def _extract_members(archive, tar, plain, aside):
                 f"{archive}: {str(home)!r} and {str(path.parent)!r} are two folders of one "
                 "category; give an archive with each category once"
             )
-        target = aside / BACKGROUND if category == BACKGROUND else aside / "train" / category
+        target = (
+            temporary / BACKGROUND if category == BACKGROUND else temporary / "train" / category
+        )
         target.mkdir(parents=True, exist_ok=True)
         with (target / name).open("wb") as file:
             shutil.copyfileobj(tar.extractfile(member), file)

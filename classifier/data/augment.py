@@ -4,6 +4,7 @@ The original's is rotation, shift, shear, zoom and flip with nearest fill.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ ROTATION, SHIFT, SHEAR, ZOOM = 40.0, 0.2, 0.2, 0.2
 ASPECT = (3 / 4, 4 / 3)
 
 
-def augmented(image, generators):
+def augmented(image: np.ndarray, generators: Iterable[np.random.Generator]) -> Iterator[np.ndarray]:
     """Yield a random copy of a picture for each generator.
 
     Args:
@@ -36,7 +37,7 @@ def augmented(image, generators):
         yield np.asarray(view)
 
 
-def random_affine(size, generator):
+def random_affine(size: int, generator: np.random.Generator) -> np.ndarray:
     """Draw the transform of one copy, in the order of Keras' ImageDataGenerator.
 
     Args:
@@ -63,7 +64,7 @@ def random_affine(size, generator):
     return (back @ rotate @ move @ slant @ scale @ to_centre)[:2]
 
 
-def cropped(image, smallest, generator):
+def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) -> np.ndarray:
     """Return a random crop of a picture, flipped half of the time, at the picture's size.
 
     Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more.

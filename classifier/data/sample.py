@@ -9,7 +9,7 @@ from PIL import Image
 SIZE = 64  # pixels; the digits themselves are 8x8
 
 
-def write_digits(dataset_path):
+def write_digits(dataset_path: Path) -> None:
     """Write the 1,797 digits as `dataset_path`/train/<class>/image_NNNN.jpg, if not there yet.
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as
@@ -20,13 +20,13 @@ def write_digits(dataset_path):
         return
     from sklearn.datasets import load_digits
 
-    aside = train.with_name(".train.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    temporary = train.with_name(".train.part")
+    shutil.rmtree(temporary, ignore_errors=True)
     digits = load_digits()
     for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        folder = aside / str(label)
+        folder = temporary / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         pixels = (image * (255 / 16)).round().astype(np.uint8)
         picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
         picture.save(folder / f"image_{number:04}.jpg", quality=95)
-    aside.replace(train)
+    temporary.replace(train)

@@ -59,7 +59,7 @@ def build(info: ModelInfo):
 
 
 def save(path: Path, model, info: ModelInfo) -> None:
-    """Write a model file, aside and then renamed.
+    """Write a model file; it appears whole, as a Keras model in float32.
 
     Args:
         path: ends in .h5.
@@ -73,10 +73,10 @@ def save(path: Path, model, info: ModelInfo) -> None:
     level = absl.level
     absl.setLevel(logging.ERROR)
     try:
-        with atomic_write(path) as aside:
-            reserve(aside, 4 * plain.count_params() + 1_500_000)
-            plain.save(aside, include_optimizer=False)
-            with h5py.File(aside, "r+") as file:
+        with atomic_write(path) as temporary:
+            reserve(temporary, 4 * plain.count_params() + 1_500_000)
+            plain.save(temporary, include_optimizer=False)
+            with h5py.File(temporary, "r+") as file:
                 write_json(file, "classifier", {"version": VERSION, **asdict(info)})
     finally:
         absl.setLevel(level)
