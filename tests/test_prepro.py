@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 
 import prepro
 from classifier.data import build
-from classifier.data.arrays import Arrays
+from classifier.data.arrays import Arrays, Description, Example, create
 from classifier.data.audit import overlaps
 from classifier.data.augment import augmented
 from classifier.data.duplicates import perceptual_hash
@@ -774,3 +774,16 @@ def test_an_interrupted_run_leaves_nothing_half_written(small):
     assert process.returncode == 130, errors
     assert errors.strip() == "prepro.py: stopped; nothing was left half written"
     assert contents(small) == standing
+
+
+def test_very_many_classes_have_room(tmp_path):
+    """In an attribute of HDF5, of 64 KiB at most, they would not."""
+    classes = [f"class {number:05} of a long name" for number in range(6000)]
+    about = Description(classes, 32, "clean", False, 0, 0, 50)
+    plan = {"train": [Example(0, 0, 5999)], "val": [], "test": []}
+    hashes = np.zeros((1, 2, 32), np.uint8)
+    with create(tmp_path / "many.h5", plan, ["train/x/y.jpg"], hashes, about) as out:
+        out.write("train", 0, np.zeros((1, 32, 32, 3), np.uint8))
+    with Arrays(tmp_path / "many.h5") as arrays:
+        assert arrays.classes == classes
+        assert arrays.labels("train").tolist() == [5999]

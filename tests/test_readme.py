@@ -1,0 +1,53 @@
+"""Every command that the README and docs/ name is one that the scripts read."""
+
+import re
+import shlex
+
+import pytest
+from conftest import ROOT
+
+import predict
+import prepro
+import train
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMANDS = sorted(
+    {
+        command
+        for page in PAGES
+        for command in re.findall(r"python ((?:prepro|train|predict)\.py[^`\n]*)", page.read_text())
+    }
+)
+PARSE = {
+    "prepro.py": prepro.parse_args,
+    "train.py": train.parse_args,
+    "predict.py": predict.parse_args,
+}
+
+
+def test_the_fixed_commands_are_named():
+    text = (ROOT / "README.md").read_text()
+    for command in (
+        "pip install -r requirements.txt",
+        "python prepro.py --dataset-path datasets/caltech_101",
+        "python train.py -lr 0.005 --num-epochs 50 --batch-size 32 --save-every 5 "
+        "--tensorboard-vis",
+        "tensorboard --logdir=./logs",
+        "python predict.py images/test.jpg",
+    ):
+        assert f"```bash\n{command}\n```" in text, command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_is_read(command, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    words = shlex.split(command)
+    monkeypatch.setattr("sys.argv", words)
+    PARSE[words[0]]()
+
+
+def test_every_file_named_is_there():
+    for page in PAGES:
+        for path in re.findall(r"\]\(([^):#]+)\)", page.read_text()):
+            assert (page.parent / path).exists(), path
