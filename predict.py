@@ -14,8 +14,7 @@ import numpy as np
 from classifier import cli
 from classifier.data.images import MAX_BYTES, ImageError, decode, files_below
 from classifier.errors import UserError
-
-BATCH = 64  # images a step
+from classifier.evaluation.evaluate import images_a_step
 
 Predictions = list[tuple[str, float]]  # (label, probability), best first
 
@@ -55,12 +54,13 @@ def main() -> int:
     from classifier.prediction import model_file
 
     info = model_file.load_info(args.model)
+    step = images_a_step(max(info.image_size, info.enlarge_to))
     model = None
     write = write_json if args.json else csv_writer() if args.csv else write_text
     failed = 0
-    for start in range(0, len(files), BATCH):
+    for start in range(0, len(files), step):
         names, images = [], []
-        for name in files[start : start + BATCH]:
+        for name in files[start : start + step]:
             try:
                 images.append(read_image(name, info.image_size))
                 names.append(name)

@@ -16,11 +16,11 @@ from tqdm import tqdm
 from classifier import cli
 from classifier.data import archive, build, sample
 from classifier.data.arrays import Arrays, Description
-from classifier.data.audit import overlaps
+from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS, Groups
 from classifier.data.splits import LEAK_WARNING, SPLITS, protocols
 from classifier.errors import UserError
-from classifier.files import locked, make_folder
+from classifier.files import locked, make_folder, same_file
 
 
 def parse_args():
@@ -80,7 +80,7 @@ def parse_args():
         type=cli.integer(0, 100),
         metavar="BITS",
         help="bits of 255 in which the hashes of near-duplicates may differ "
-        f"(default: {MAX_BITS}, with --audit as the arrays were made)",
+        f"(default: {MAX_BITS}, with --audit as the arrays were made, if with more)",
     )
     add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="of splits and augmentation")
     add("--workers", type=cli.integer(1, 512), default=os.cpu_count() or 1, help="processes")
@@ -111,6 +111,8 @@ def parse_args():
         if folder.name in ("", ".."):
             folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
         args.output = folder.parent / f"{folder.name or 'arrays'}.h5"
+    if args.archive and same_file(args.archive, args.output):
+        parser.error(f"argument --output: {args.output} is the file of --archive; give another")
     return args
 
 
@@ -203,11 +205,12 @@ def report_left_out(left_out, strict):
 def report_groups(groups, photographs, verbose):
     """Print the near-duplicates found: a line, and where `verbose` every group."""
     found, labels = groups.multiples(), photographs.labels
+    pairs, shots = groups.joined
     count = Counter(labels[group[0]] for group in found)
     across = sum(len({labels[i] for i in group}) > 1 for group in found)
     print(
-        f"near-duplicates: {groups.pairs} pairs in {len(found)} groups "
-        f"({across} across classes), each group in one split"
+        f"near-duplicates: {pairs} pairs by hash and {shots} known shots in {len(found)} groups "
+        f"({across} across classes), none in two splits"
     )
     if found:
         print("  most in " + ", ".join(f"{label} {n}" for label, n in count.most_common(5)))
@@ -236,7 +239,7 @@ def audit(path, bits, workers, verbose):
     with Arrays(path) as finished:
         counts = [finished.count(split) for split in SPLITS]
         with progress("Auditing", sum(counts), "images") as done:
-            bits = finished.near_duplicate_bits if bits is None else bits
+            bits = max(finished.near_duplicate_bits, MAX_BITS) if bits is None else bits
             found = overlaps(finished, bits, workers, done)
         shown = ", ".join(f"{split} {n}" for split, n in zip(SPLITS, counts, strict=True))
         print(f"audit of {path}: protocol {finished.protocol}, {shown}")
@@ -245,11 +248,12 @@ def audit(path, bits, workers, verbose):
     if found:
         if len(found) > 20 and not verbose:
             print(f"... and {len(found) - 20} more (--verbose lists them)")
-        print(f"prepro.py: audit: {len(found)} overlaps between the splits", file=sys.stderr)
+        number = f"{len(found)} or more" if len(found) == MOST else len(found)
+        print(f"prepro.py: audit: {number} overlaps between the splits", file=sys.stderr)
         return 1
     print(
-        "audit: no source, known shot, near-duplicate (by hash or thumbnail) or copy of one stands "
-        "in two splits"
+        "audit: no source, known shot, near-duplicate (by thumbnail, or by hash within "
+        f"{bits} bits) or copy of one stands in two splits"
     )
     return 0
 

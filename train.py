@@ -6,7 +6,7 @@ arrays -> fit, with checkpoints -> evaluate the best epoch -> model
 import argparse
 import shlex
 import sys
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 from classifier import cli
@@ -310,7 +310,9 @@ def evaluate_best(arrays, recipe, run, folder):
         raise UserError(f"{best}: not of run {run.id}, whose best epoch is lost; use --restart")
     info = describe(run, arrays, recipe)
     info.training["best_epoch"] = epoch = kept.training["best_epoch"]
-    print(f"best epoch: {epoch} of {run.epochs_done}{_selection(run.figures_of(epoch))}")
+    # Where a run was killed, best.h5 can be of an epoch that was trained again since.
+    then = replace(run, history=kept.training["history"], start=kept.training["start"])
+    print(f"best epoch: {epoch} of {run.epochs_done}{_selection(then.figures_of(epoch))}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{_selection(run.start)}")
 

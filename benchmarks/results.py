@@ -162,9 +162,11 @@ def keep(name, runs):
 
 def git_commit():
     """Return the commit the tree is at, with + where it was changed since; None without git."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=12", "--dirty=+"], capture_output=True, text=True
-    )
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
     return described.stdout.strip() or None
 
 

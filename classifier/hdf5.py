@@ -10,6 +10,7 @@ import numpy as np
 
 from classifier.errors import UserError
 
+DAMAGE = (KeyError, OSError, RuntimeError, ValueError)  # what h5py raises for damaged files
 MAX_JSON = 64 << 20  # bytes; Caltech-101's arrays have 0.1 MB of it
 
 
@@ -35,9 +36,12 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
     for part in name.split("/"):
         if not isinstance(group, h5py.Group):
             return None
-        if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+        try:
+            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+                return None
+            group = group[part]
+        except DAMAGE:
             return None
-        group = group[part]
     return group
 
 
@@ -49,11 +53,14 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset | None:
     larger than what is stored.
     """
     found = member(group, name)
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+    try:
+        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
+            return None
+        if found.dtype.kind not in "fiuS" or found.id.get_create_plist().get_nfilters():
+            return None
+        return found if found.id.get_storage_size() >= found.nbytes else None
+    except (*DAMAGE, TypeError):
         return None
-    if found.dtype.kind not in "fiuS" or found.id.get_create_plist().get_nfilters():
-        return None
-    return found if found.id.get_storage_size() >= found.nbytes else None
 
 
 def write_json(group: h5py.Group, name: str, value: Any) -> None:
@@ -73,6 +80,8 @@ def read_json(group: h5py.Group, name: str) -> Any:
         return json.loads(found[()].tobytes())
     except RecursionError as error:
         raise ValueError(f"{name} is nested too deeply") from error
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{name} is damaged") from error
 
 
 def find_datasets(group: h5py.Group, depth: int = 4) -> dict[str, h5py.Dataset]:
@@ -82,7 +91,11 @@ def find_datasets(group: h5py.Group, depth: int = 4) -> dict[str, h5py.Dataset]:
     follows them without end.
     """
     found = {}
-    for name in itertools.islice(group, 64):
+    try:
+        names = list(itertools.islice(group, 64))
+    except DAMAGE:
+        names = []
+    for name in names:
         part = member(group, name)
         if isinstance(part, h5py.Group):
             found |= find_datasets(part, depth - 1) if depth else {}

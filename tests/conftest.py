@@ -15,6 +15,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT))
 
 
+# The files that take longest go first, so that no process is left with one at the end.
+FIRST = ("test_whole_way.py", "test_real_photographs.py", "test_train.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else 9)
+
+
 def command(script, *args):
     """Return the command that runs a script of the repository, from any folder."""
     return [sys.executable, str(ROOT / script), *map(str, args)]

@@ -1,10 +1,21 @@
 """HDF5 files from anyone: only what lies in the file itself, in full, is read."""
 
+import contextlib
+
 import h5py
 import numpy as np
 import pytest
 
-from classifier.hdf5 import MAX_JSON, dataset, find_datasets, member, read_json, write_json
+from classifier.errors import UserError
+from classifier.hdf5 import (
+    MAX_JSON,
+    dataset,
+    find_datasets,
+    member,
+    open_hdf5,
+    read_json,
+    write_json,
+)
 
 
 @pytest.fixture
@@ -59,3 +70,25 @@ def test_datasets_are_found_by_name_at_any_depth(file):
     file["layer/link"] = h5py.SoftLink("/layer/bias")
     found = find_datasets(file["layer"])
     assert {name: part.shape for name, part in found.items()} == {"kernel": (2, 3), "bias": (3,)}
+
+
+def test_damaged_bytes_are_no_traceback(tmp_path):
+    """Bytes changed anywhere: what is read is an array, None or a ValueError."""
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        write_json(file, "value", {"a": 1})
+        file["group/part"] = np.arange(10)
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 3):
+            data[place] = random.integers(256)
+        path.write_bytes(data)
+        try:
+            opened = open_hdf5(path, "file")
+        except UserError:
+            continue
+        with opened as file, contextlib.suppress(ValueError):
+            find_datasets(file)
+            dataset(file, "group/part")
+            read_json(file, "value")

@@ -171,7 +171,7 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
         def flush(self):
             self.out = self.getvalue()
 
-    monkeypatch.setattr(predict, "BATCH", 2)
+    monkeypatch.setattr(predict, "images_a_step", lambda _: 2)
     for name in "abcd":
         photo(f"{name}.png")
     stream, read = Stream(), predict.read_image

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 import prepro
 from classifier.data import build
 from classifier.data.arrays import Arrays, Description, Example, create
-from classifier.data.audit import overlaps
+from classifier.data.audit import correlated_rows, overlaps
 from classifier.data.augment import augmented
 from classifier.data.duplicates import perceptual_hash
 from classifier.data.images import decode, read_rgb
@@ -121,7 +121,8 @@ def test_the_originals_lines_are_printed(made):
     first = lines.index("number of training examples: 180")
     assert lines[first : first + 9] == list(lines_of((180, 27, 27)))
     assert (
-        "near-duplicates: 2 pairs in 2 groups (1 across classes), each group in one split" in lines
+        "near-duplicates: 2 pairs by hash and 0 known shots in 2 groups (1 across classes), "
+        "none in two splits" in lines
     )
     assert f"  {NEAR[0]} = {NEAR[1]}" in lines
     assert f"  {MIRRORED[0]} = {MIRRORED[1]}" in lines
@@ -138,7 +139,7 @@ def test_layout_and_description(folder, made):
         assert sorted(description.pop("near_duplicates")) == [NEAR, MIRRORED]
         assert all(len(description.pop(name)) == 32 for name in ("fingerprint", "split_digest"))
         assert description == {
-            "version": 2, "classes": list(CLASSES), "image_size": 64, "protocol": "clean",
+            "version": 3, "classes": list(CLASSES), "image_size": 64, "protocol": "clean",
             "leaks": False, "seed": 0, "target_per_class": 60, "near_duplicate_bits": 50,
             "left_out": [],
         }  # fmt: skip
@@ -356,18 +357,48 @@ def test_a_mirrored_train_photograph_in_test_is_found(copy, folder, made, tmp_pa
         assert found["test", source, "test", source] == "an augmented copy"
 
 
-def test_what_the_hash_cannot_see_the_thumbnails_do(folder, made, tmp_path):
-    """The same picture with the hash of another one that is in no other split."""
+def test_what_the_hash_in_the_file_hides_the_thumbnails_show(folder, made, tmp_path):
+    """The same picture, a little brighter, with the hash of another one."""
     path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
     X, sources, copies = rows_of(path, "train")
     row = int(np.flatnonzero(copies == 0)[5])
     with h5py.File(path, "r+") as file:
-        brighter = np.clip(X[row].astype(int) + 9, 0, 255)
-        file["test"]["X"][4] = brighter
+        file["test"]["X"][4] = np.clip(X[row].astype(int) + 9, 0, 255)
         source = file["test"]["source"].asstr()[4]
     with Arrays(path) as changed:
         found = {overlap[:4]: overlap[4] for overlap in overlaps(changed, 50)}
     assert found["test", source, "train", sources[row]].startswith("thumbnails correlate by ")
+
+
+def test_pictures_on_one_background_are_no_overlap(tmp_path):
+    """Their thumbnails correlate by more than 0.99, but their hashes tell them apart."""
+    random = np.random.default_rng(0)
+    slope = np.linspace(20, 230, 96)[:, None, None]
+    for label in ("bone", "lung"):
+        (tmp_path / "scans/train" / label).mkdir(parents=True)
+        for number in range(15):
+            cells = Image.fromarray(random.integers(0, 40, (24, 24, 3), np.uint8))
+            pixels = slope + np.asarray(cells.resize((96, 96), Image.Resampling.BICUBIC)) / 3
+            image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+            image.save(tmp_path / f"scans/train/{label}/{number}.png")
+    result = run("prepro.py", "--dataset-path", "scans", *FAST, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    with Arrays(tmp_path / "scans.h5") as finished:
+        assert overlaps(finished, 50) == []
+        X = np.concatenate([finished.read(split, slice(None))[0] for split in SPLITS])
+    assert len(list(correlated_rows(X))) > 20
+
+
+def test_a_hash_that_differs_between_the_rows_of_a_photograph_is_found(folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    _, sources, copies = rows_of(path, "train")
+    row = int(np.flatnonzero(copies == 1)[5])
+    with h5py.File(path, "r+") as file:
+        file["train"]["hash"][row] = 0
+    with Arrays(path) as changed:
+        (found,) = overlaps(changed, 50)
+    assert found[1] == sources[row]
+    assert found[4] == "its rows have several hashes"
 
 
 def test_a_copy_in_train_that_is_not_of_its_photograph_is_found(folder, made, tmp_path):
@@ -409,7 +440,7 @@ def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path):
     path = tmp_path / "loose.h5"
     result = run("prepro.py", "--dataset-path", "datasets/set", "--near-duplicate-bits", 0, *FAST,
                  "--output", path, cwd=folder)  # fmt: skip
-    assert "near-duplicates: 0 pairs in 0 groups" in result.stdout
+    assert "near-duplicates: 0 pairs by hash" in result.stdout
     with Arrays(path) as finished:
         found = overlaps(finished, 50)
     assert NEAR in [sorted((one, other)) for _, one, _, other, _ in found]
@@ -426,7 +457,7 @@ def test_faint_photographs_are_no_overlap(tmp_path):
             image = Image.fromarray(cells).resize((200, 200))
             image.save(tmp_path / f"faint/train/{label}/{number}.png", compress_level=1)
     result = run("prepro.py", "--dataset-path", "faint", *FAST, cwd=tmp_path)
-    assert "near-duplicates: 0 pairs" in result.stdout
+    assert "near-duplicates: 0 pairs by hash" in result.stdout
     with Arrays(tmp_path / "faint.h5") as finished:
         assert overlaps(finished, finished.near_duplicate_bits) == []
 
@@ -437,6 +468,7 @@ CHANGES = {
     "one class": {"classes": ["ant"]},
     "classes": {"classes": [1, 2, 3]},
     "size": {"image_size": "64"},
+    "small": {"image_size": 16},
 }
 
 
@@ -510,6 +542,7 @@ def spoil(path, how):
         ("one class", "class names"),
         ("classes", "class names"),
         ("size", "image_size"),
+        ("small", "image_size is 16"),
         ("no part", "val/source is missing"),
         ("numbers", "val/source is int64, not text"),
         ("filter", "val/X is missing or not stored"),
@@ -575,14 +608,17 @@ def test_bad_files_are_skipped_listed_and_counted(small):
     assert contents(small) == standing
 
 
-def test_a_class_of_bad_files_alone_is_named(small):
-    for photo in (small / "datasets/small/train/green").iterdir():
+@pytest.mark.parametrize("folder", ["green", "."])
+def test_a_class_of_bad_files_alone_is_named(folder, small):
+    """One class, or every one."""
+    for photo in sorted((small / "datasets/small/train" / folder).glob("**/*.jpg")):
         photo.write_bytes(b"")
     standing = contents(small)
     result = run("prepro.py", "--dataset-path", "datasets/small", *FAST, cwd=small)
     assert result.returncode == 2
     last = result.stderr.splitlines()[-1]
-    assert "prepro.py: error: class 'green' has no usable image" in last
+    named = "green" if folder == "green" else "blue"
+    assert f"prepro.py: error: class {named!r} has no usable image" in last
     assert "Traceback" not in result.stderr
     assert contents(small) == standing
 
@@ -603,7 +639,7 @@ def test_names_of_any_kind(small):
     }
     result = run(*args, **options)
     assert result.returncode == 0, result.stderr
-    assert "1 pairs in 1 groups" in result.stdout
+    assert "1 pairs by hash and 0 known shots in 1 groups" in result.stdout
     result = run(*args, "--audit", **options)
     assert result.returncode == 0, result.stderr
     with Arrays(small / "datasets/small.h5") as finished:
@@ -684,7 +720,7 @@ def test_a_photograph_that_cannot_be_read_now_ends_the_run(small, monkeypatch):
 def test_faces_and_their_crops_stand_in_one_split(tmp_path):
     write_photographs(tmp_path / "set", dict.fromkeys(("Faces", "Faces_easy", "ant"), 30))
     made = run("prepro.py", "--dataset-path", "set", *FAST, cwd=tmp_path)
-    assert "30 pairs in 30 groups (30 across classes)" in made.stdout
+    assert "30 known shots in 30 groups (30 across classes)" in made.stdout
     split_of = {}
     with Arrays(tmp_path / "set.h5") as finished:
         for split in SPLITS:

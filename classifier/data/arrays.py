@@ -25,7 +25,8 @@ from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
 
-VERSION = 2
+VERSION = 3
+MIN_SIZE, MAX_SIZE = 32, 1024  # pixels
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,8 @@ class Arrays:
         for kind, (name, value) in zip(kinds, vars(description).items(), strict=True):
             if type(value) is not kind:
                 raise self._error(f"{name} in its description is no {kind.__name__}")
+        if not MIN_SIZE <= description.image_size <= MAX_SIZE:
+            raise self._error(f"image_size is {description.image_size}")
         classes = description.classes
         if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
             raise self._error("its class names are not at least 2 texts")
@@ -268,7 +271,8 @@ def main():
             path = finished.held_out()
             if path is None:
                 raise UserError(
-                    f"{args.file}: its test photographs are not where they were; put them back"
+                    f"{args.file}: no folder of this name beside it has its test photographs; "
+                    "put it there"
                 )
             print(path)
             return 0

@@ -13,7 +13,7 @@ import numpy as np
 from classifier.data import arrays
 from classifier.data.archive import BACKGROUND
 from classifier.data.augment import augmented
-from classifier.data.duplicates import Groups, near_rows, perceptual_hash, same_shots
+from classifier.data.duplicates import HASH_BYTES, Groups, near_rows, perceptual_hash, same_shots
 from classifier.data.images import ImageError, files_below, read_rgb, square
 from classifier.data.splits import SPLITS, Protocol, assign_splits
 from classifier.errors import UserError
@@ -114,7 +114,8 @@ def decode(
                     hashes.append(code)
             progress(len(results))
     classes = sorted({file.relative_to(dataset_path).parts[1] for file in files})
-    return Photographs(sources, classes, np.array(hashes), left_out, spool, size)
+    hashes = np.array(hashes, np.uint8).reshape(-1, 2, HASH_BYTES)
+    return Photographs(sources, classes, hashes, left_out, spool, size)
 
 
 def _decode_chunk(task):

@@ -53,6 +53,12 @@ def perceptual_hash(image: Image.Image) -> np.ndarray:
     return np.stack(hashes)
 
 
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    """Return the bits in which two hashes, uint8 (2, HASH_BYTES), differ, mirrored or not."""
+    views = ((one[0], other[0]), (one[0], other[1]), (one[1], other[0]))
+    return min(int(np.unpackbits(a ^ b).sum()) for a, b in views)
+
+
 def near_rows(
     hashes: np.ndarray, max_bits: int, block: int = 512
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -93,12 +99,12 @@ def same_shots(sources: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
         sources: paths of the photographs, .../category/image_NNNN.jpg.
 
     Yields:
-        (i, [j]) for each pair, photograph numbers.
+        (i, [j]) for each pair, photograph numbers; more than one j where names differ by suffix.
     """
-    categories = defaultdict(dict)  # {category: {name without suffix: photograph number}}
+    categories = defaultdict(dict)  # {category: {name without suffix: [photograph number]}}
     for i, source in enumerate(sources):
         path = PurePosixPath(source)
-        categories[path.parent.name][path.stem] = i
+        categories[path.parent.name].setdefault(path.stem, []).append(i)
     for line in SAME_SHOTS.read_text(encoding="utf-8").splitlines():
         names, _, pairs = line.partition(": ")
         if line.startswith("#") or not pairs:
@@ -110,7 +116,7 @@ def same_shots(sources: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
             twins = [[f"image_{int(n):04}" for n in pair.split("=")] for pair in pairs.split()]
         for one, other in twins:
             if one in first and other in last:
-                yield first[one], [last[other]]
+                yield from ((i, last[other]) for i in first[one])
 
 
 class Groups:
@@ -121,17 +127,18 @@ class Groups:
 
     Attributes:
         of: int array (count,), the group of each photograph, named by its lowest member.
-        pairs: number of pairs joined.
+        joined: number of pairs in each call of `join`.
     """
 
     def __init__(self, count: int):
         self.of = np.arange(count)
-        self.pairs = 0
+        self.joined = []
 
     def join(self, near: Iterable[tuple]) -> "Groups":
         """Join (i, others, ...) as they come, and return the groups; no pair is kept."""
+        self.joined.append(0)
         for i, others, *_ in near:
-            self.pairs += len(others)
+            self.joined[-1] += len(others)
             joined = np.unique(self.of[[i, *others]])
             if len(joined) > 1:
                 self.of[np.isin(self.of, joined)] = joined[0]

@@ -14,7 +14,7 @@ import numpy as np
 
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import find_datasets, member, open_hdf5, read_json, write_json
+from classifier.hdf5 import DAMAGE, find_datasets, member, open_hdf5, read_json, write_json
 
 VERSION = 2
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
@@ -178,7 +178,10 @@ def layer_weights(file: h5py.File, layer: str, shapes: dict) -> list[np.ndarray]
             return f"layer {layer}: {name} is missing or not stored in the file itself"
         if part.shape != tuple(shape) or part.dtype.kind != "f":
             return f"layer {layer}: {name} is {part.dtype} {part.shape}, not float {tuple(shape)}"
-        value = part[()].astype(np.float32)
+        try:
+            value = part[()].astype(np.float32)
+        except DAMAGE:
+            return f"layer {layer}: {name} is damaged"
         if not np.isfinite(value).all():
             return f"layer {layer}: {name} holds NaN or infinity"
         values.append(value)

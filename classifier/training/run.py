@@ -75,14 +75,15 @@ class Run:
     @classmethod
     def from_json(cls, value: Any) -> "Run":
         """Return the run that `to_json` gave `value` for; raise ValueError if it is none."""
-        kinds = {part.name: part.type for part in fields(cls)}
-        if not isinstance(value, dict) or set(value) != set(kinds):
+        names = {part.name for part in fields(cls)}
+        if not isinstance(value, dict) or set(value) != names:
             raise ValueError("no run of this version")
+        arguments = value["arguments"]
+        if not isinstance(arguments, dict) or not {"num_epochs", "recipe"} <= set(arguments):
+            raise ValueError("no run")
         run = cls(**value)
         sound = (
-            isinstance(run.arguments, dict)
-            and "num_epochs" in run.arguments
-            and all(isinstance(text, str) for text in (run.fingerprint, run.id, run.leak))
+            all(isinstance(text, str) for text in (run.fingerprint, run.id, run.leak))
             and isinstance(run.start, dict)
             and isinstance(run.history, dict)
             and all(isinstance(values, list) for values in run.history.values())
