@@ -1,7 +1,7 @@
 """Code shared by the scripts, in one room for each step of the way.
 
 data        photographs -> arrays
-training    arrays -> model; the only room that starts Keras
+training    arrays -> model; the only room that imports Keras as it is imported
 prediction  model -> probabilities
 evaluation  how good a model is
 
