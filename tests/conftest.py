@@ -15,6 +15,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(ROOT))
 
 
+# Of the `network`: its classes, with names of many kinds, and images to compare outputs on.
+CLASSES = ["cat", "d\u00f6g", "o'wl"]
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
+
 # The files that take longest go first, so that no process is left with one at the end.
 FIRST = ("test_whole_way.py", "test_real_photographs.py", "test_train.py")
 
@@ -70,3 +74,14 @@ def tiny_arrays(tiny):
                "--target-per-class", 16, cwd=tiny)  # fmt: skip
     assert made.returncode == 0, made.stderr
     return tiny / "datasets/tiny.h5"
+
+
+@pytest.fixture(scope="session")
+def network():
+    """The whole ResNet-50 for CLASSES and 32 pixels, weights random; no test changes it."""
+    import keras
+
+    from resnet50 import resnet50
+
+    keras.utils.set_random_seed(1)
+    return resnet50((32, 32, 3), len(CLASSES), dropout=0.5)

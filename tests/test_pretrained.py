@@ -6,6 +6,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from conftest import CLASSES, IMAGES
 from small import small_network
 
 from classifier.data.splits import LEAK_WARNING
@@ -13,15 +14,6 @@ from classifier.errors import UserError
 from classifier.prediction import model_file
 from classifier.training import pretrained
 from resnet50 import resnet50
-
-CLASSES = ["cat", "d\u00f6g", "o'wl"]
-IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
-
-
-@pytest.fixture(scope="module")
-def network():
-    keras.utils.set_random_seed(1)
-    return resnet50((32, 32, 3), 3, dropout=0.5)
 
 
 @pytest.fixture(scope="module")

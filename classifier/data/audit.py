@@ -5,16 +5,16 @@ well, by a measure of another kind, and every augmented row is made again from i
 """
 
 import hashlib
+import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from itertools import combinations
 
 import numpy as np
 from PIL import Image
 
 from classifier.data.arrays import Arrays
 from classifier.data.build import copies_of
-from classifier.data.duplicates import distance, near_rows, perceptual_hash, same_shots
+from classifier.data.duplicates import distance, near_rows, perceptual_hash, rows_above, same_shots
 from classifier.data.splits import SPLITS
 from classifier.workers import ordered_map
 
@@ -65,11 +65,7 @@ def overlaps(
 
     named, pixels = defaultdict(set), defaultdict(set)
     hashes, thumbnails = {}, {}
-    tasks = [
-        (arrays.path, split, start)
-        for split in SPLITS
-        for start in range(0, arrays.count(split), CHUNK)
-    ]
+    tasks = [task for split in SPLITS for task in _tasks(arrays, split)]
     for task, rows in zip(tasks, ordered_map(_inspect, tasks, workers), strict=True):
         for source, digest, code, thumbnail, fault in rows:
             place = (task[1], source)
@@ -85,7 +81,7 @@ def overlaps(
 
     for why, shared in (("same photograph", named), ("same pixels", pixels)):
         for places in shared.values():
-            for one, other in combinations(sorted(places), 2):
+            for one, other in itertools.combinations(sorted(places), 2):
                 if one[0] != other[0]:
                     add(one, other, why)
     for one, other, why in _alike(hashes, thumbnails, max_bits):
@@ -94,30 +90,43 @@ def overlaps(
     return sorted((*pair, why) for pair, why in found.items())
 
 
+def _tasks(arrays, split):
+    """Yield what `_inspect` takes: path, split, and of each row source, copy and own.
+
+    `own` is the row of a copy's photograph itself; None where there is not just one.
+    """
+    sources, copies = arrays.sources(split), arrays.copies(split).tolist()
+    own = {}
+    for row, (source, copy) in enumerate(zip(sources, copies, strict=True)):
+        if copy == 0:
+            own[source] = None if source in own else row
+    for start in range(0, len(sources), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        owns = [own.get(source) for source in sources[chunk]]
+        yield arrays.path, split, chunk, sources[chunk], copies[chunk], owns
+
+
 def _inspect(task):
     """Return (source, digest of pixels, hash, thumbnail or None, fault or None) of a task's rows.
 
     Only photographs themselves, not their copies, have a thumbnail; with it comes the hash of the
     pixels in the arrays.
     """
-    path, split, start = task
-    chunk = slice(start, start + CHUNK)
+    path, split, chunk, sources, copies, owns = task
     with Arrays(path) as arrays:
         X, _ = arrays.read(split, chunk)
-        every_source, every_copy = np.array(arrays.sources(split)), arrays.copies(split)
-        sources, copies = every_source[chunk].tolist(), every_copy[chunk].tolist()
         hashes, faults = arrays.hashes(split)[chunk], {}
-        if not arrays.leaks and split != "train":
-            faults = dict.fromkeys(np.flatnonzero(copies).tolist(), "an augmented copy")
-        elif not arrays.leaks:
-            for source in sorted({s for s, k in zip(sources, copies, strict=True) if k}):
-                rows = [i for i, s in enumerate(sources) if s == source and copies[i]]
-                (own,) = np.nonzero((every_source == source) & (every_copy == 0))
-                if len(own) != 1:
-                    faults |= dict.fromkeys(rows, "its photograph is not in train once")
-                    continue
-                photo = arrays.read(split, slice(own[0], own[0] + 1))[0][0]
-                again = copies_of(photo, [(source, copies[i]) for i in rows], arrays.seed)
+        for own, rows in itertools.groupby(range(len(X)), key=lambda row: owns[row]):
+            rows = [row for row in rows if copies[row]]
+            if arrays.leaks or not rows:
+                continue
+            if split != "train":
+                faults |= dict.fromkeys(rows, "an augmented copy")
+            elif own is None:
+                faults |= dict.fromkeys(rows, "its photograph is not in train once")
+            else:
+                photo = arrays.read(split, slice(own, own + 1))[0][0]
+                again = copies_of(photo, [(sources[i], copies[i]) for i in rows], arrays.seed)
                 for i, copy in zip(rows, again, strict=True):
                     if np.abs(X[i].astype(np.int16) - copy).mean() > SAME_COPY:
                         faults[i] = "not the copy of its photograph that it says"
@@ -156,19 +165,16 @@ def _alike(hashes: dict, thumbnails: dict, max_bits: int) -> Iterator[tuple]:
             yield places[i], places[j], f"thumbnails correlate by {correlation:.3f}"
 
 
-def correlated_rows(
-    thumbnails: np.ndarray, block: int = 512
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def correlated_rows(thumbnails: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Find the thumbnails after each that show the same, mirror images included.
 
     Args:
         thumbnails: uint8 array (N, THUMBNAIL, THUMBNAIL, 3).
-        block: rows of the matrix of correlations held at a time.
 
-    Yields:
-        (i, others, correlations) for each thumbnail i that has any: numbers above i, rising, and
-        their correlations over all pixels and channels, MIN_CORRELATION to 1. Flat thumbnails
-        correlate with none.
+    Returns:
+        iterator of (i, others, correlations) for each thumbnail i that has any: numbers above i,
+        rising, and their correlations over all pixels and channels, MIN_CORRELATION to 1. Flat
+        thumbnails correlate with none.
     """
     straight, mirrored = (
         view.reshape(len(view), -1) - view.mean(axis=(1, 2, 3), dtype=np.float32)[:, None]
@@ -176,10 +182,4 @@ def correlated_rows(
     )
     length = np.maximum(np.linalg.norm(straight, axis=1, keepdims=True), 1.0)
     straight, mirrored = straight / length, mirrored / length
-    for start in range(0, len(straight), block):
-        rows = straight[start : start + block]
-        correlation = np.maximum(rows @ straight[start:].T, rows @ mirrored[start:].T)
-        near = correlation >= MIN_CORRELATION
-        for row in np.flatnonzero(np.triu(near, 1).any(axis=1)):
-            others = row + 1 + np.flatnonzero(near[row, row + 1 :])
-            yield int(start + row), start + others, correlation[row, others]
+    return rows_above(((straight, straight), (straight, mirrored)), MIN_CORRELATION)

@@ -64,8 +64,7 @@ def near_rows(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Find the near-duplicates of each photograph among those after it, mirror images included.
 
-    The Hamming distances come from a product of +-1 matrices, block by block: exact in float32,
-    and memory grows with N, not with N squared.
+    The Hamming distances come from products of +-1 vectors, which are exact in float32.
 
     Args:
         hashes: uint8 array (N, 2, HASH_BYTES) of `perceptual_hash`.
@@ -80,16 +79,33 @@ def near_rows(
         np.unpackbits(hashes[:, view], axis=1, count=HASH_BITS).astype(np.float32) * 2 - 1
         for view in (0, 1)
     )
-    for start in range(0, len(hashes), block):
-        rows, turned = straight[start : start + block], mirrored[start : start + block]
-        agreement = rows @ straight[start:].T
-        np.maximum(agreement, rows @ mirrored[start:].T, out=agreement)
-        np.maximum(agreement, turned @ straight[start:].T, out=agreement)
-        near = agreement >= HASH_BITS - 2 * max_bits
+    views = ((straight, straight), (straight, mirrored), (mirrored, straight))
+    for i, others, agreement in rows_above(views, HASH_BITS - 2 * max_bits, block):
+        yield i, others, ((HASH_BITS - agreement) / 2).astype(int)
+
+
+def rows_above(
+    views: Sequence[tuple[np.ndarray, np.ndarray]], least: float, block: int = 512
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Find the rows after each row whose product with it is `least` or more in any view.
+
+    Args:
+        views: pairs of float arrays (N, D); the products are of the first with the second.
+        least: the smallest product that counts.
+        block: rows of the matrix of products held at a time: memory grows with N, not N squared.
+
+    Yields:
+        (i, others, products) for each row i that has any: numbers above i, rising, and the largest
+        product of each.
+    """
+    for start in range(0, len(views[0][0]), block):
+        product = views[0][0][start : start + block] @ views[0][1][start:].T
+        for one, other in views[1:]:
+            np.maximum(product, one[start : start + block] @ other[start:].T, out=product)
+        near = product >= least
         for row in np.flatnonzero(np.triu(near, 1).any(axis=1)):
             others = row + 1 + np.flatnonzero(near[row, row + 1 :])
-            bits = (HASH_BITS - agreement[row, others]) / 2
-            yield int(start + row), start + others, bits.astype(int)
+            yield int(start + row), start + others, product[row, others]
 
 
 def same_shots(sources: Sequence[str]) -> Iterator[tuple[int, list[int]]]:
