@@ -1,5 +1,6 @@
 """HDF5 files, read so that none leads elsewhere or fills the memory, whatever it claims."""
 
+import contextlib
 import itertools
 import json
 from pathlib import Path
@@ -84,21 +85,36 @@ def read_json(group: h5py.Group, name: str) -> Any:
         raise ValueError(f"{name} is damaged") from error
 
 
-def find_datasets(group: h5py.Group, depth: int = 4) -> dict[str, h5py.Dataset]:
+def find_datasets(
+    group: h5py.Group, depth: int = 4, seen: set[h5py.Group] | None = None
+) -> dict[str, h5py.Dataset]:
     """Return the datasets in and below a group, {last part of the path: dataset}.
+
+    Names that are not UTF-8 do not count. A group is searched once (those in `seen` were): one
+    that holds itself 64 times would else take hours.
 
     No attribute is read: where texts of variable length are damaged, three bytes are enough, HDF5
     follows them without end.
     """
-    found = {}
+    found, seen = {}, set() if seen is None else seen
+    if not _first_time(group, seen):
+        return found
     try:
-        names = list(itertools.islice(group, 64))
+        names = [name for name in itertools.islice(group, 64) if isinstance(name, str)]
     except DAMAGE:
         names = []
     for name in names:
         part = member(group, name)
         if isinstance(part, h5py.Group):
-            found |= find_datasets(part, depth - 1) if depth else {}
+            found |= find_datasets(part, depth - 1, seen) if depth else {}
         elif part is not None:
             found[name] = dataset(group, name)
     return found
+
+
+def _first_time(group, seen):
+    """Note that a group was seen; return whether it was not before."""
+    before = len(seen)
+    with contextlib.suppress(TypeError):  # damaged: it cannot tell where it stands
+        seen.add(group)
+    return len(seen) > before

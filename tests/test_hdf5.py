@@ -42,6 +42,15 @@ def test_what_is_no_json_is_a_value_error(file):
             read_json(file, name)
 
 
+def test_json_is_read_up_to_its_limit(file, monkeypatch):
+    monkeypatch.setattr("classifier.hdf5.MAX_JSON", 10)
+    write_json(file, "fits", "x" * 8)
+    write_json(file, "long", "x" * 9)
+    assert read_json(file, "fits") == "x" * 8
+    with pytest.raises(ValueError, match="long is missing, or no JSON"):
+        read_json(file, "long")
+
+
 def test_datasets_of_every_kind_but_plain_ones_are_none(file, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["x"] = np.ones(4)
@@ -70,6 +79,26 @@ def test_datasets_are_found_by_name_at_any_depth(file):
     file["layer/link"] = h5py.SoftLink("/layer/bias")
     found = find_datasets(file["layer"])
     assert {name: part.shape for name, part in found.items()} == {"kernel": (2, 3), "bias": (3,)}
+
+
+def test_a_search_for_datasets_ends_whatever_the_file_holds(file):
+    """Groups that hold themselves, many times over, and very many or very deep members."""
+    layer = file.create_group("layer")
+    for number in range(60):
+        layer[f"{number}"] = layer
+    layer["kernel"] = np.ones(3)
+    assert set(find_datasets(layer)) == {"kernel"}
+    layer["a/b/c/d/kept"] = layer["a/b/c/d/e/too deep"] = np.ones(3)
+    assert set(find_datasets(layer)) == {"kernel", "kept"}
+    for number in range(100):
+        file[f"wide/{number:03}"] = np.ones(1)
+    assert len(find_datasets(file["wide"])) == 64
+
+
+def test_a_name_that_is_no_text_does_not_count(file):
+    file["layer/kernel"] = np.ones(3)
+    file[b"layer/\xff"] = np.ones(3)
+    assert set(find_datasets(file["layer"])) == {"kernel"}
 
 
 def test_damaged_bytes_are_no_traceback(tmp_path):
