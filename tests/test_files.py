@@ -32,10 +32,20 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         assert path.read_text() == "old"
         raise ZeroDivisionError
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     with files.atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_is_written_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    path, seen = tmp_path / "file", []
+    monkeypatch.setattr(os, "fsync", lambda n: seen.append((os.fstat(n).st_size, path.exists())))
+    with files.atomic_write(path) as temporary:
+        temporary.write_text("new")
+    assert seen == [(3, False)]
+    assert path.exists()
 
 
 def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_path):
@@ -49,6 +59,27 @@ def test_a_second_process_is_refused_until_the_first_ends_however_it_ends(tmp_pa
         with files.locked(path):
             pass
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_ends_with_its_block_however_that_ends(tmp_path):
+    with pytest.raises(ZeroDivisionError), files.locked(tmp_path / "model.h5"):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_file_that_its_last_holder_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    lock, flock, taken = tmp_path / ".model.h5.lock", files._flock, []
+
+    def removed_before(file):
+        if not taken:
+            lock.unlink()
+        taken.append(file)
+        return flock(file)
+
+    monkeypatch.setattr(files, "_flock", removed_before)
+    with files.locked(tmp_path / "model.h5"):
+        assert lock.exists()
+    assert len(taken) == 2
 
 
 def test_without_locks_in_the_file_system_it_goes_on(tmp_path, monkeypatch):
@@ -88,3 +119,11 @@ def test_one_file_is_recognised_through_links_and_before_it_is_there(tmp_path):
     hard.hardlink_to(one)
     assert files.same_file(hard, link)
     assert not files.same_file(one, tmp_path / "other")
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
+    files.make_folder(tmp_path / "deep/folder")
+    assert (tmp_path / "deep/folder").is_dir()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(UserError, match="folder: this folder is not writable; choose another"):
+        files.make_folder(tmp_path / "deep/folder")
