@@ -1,5 +1,6 @@
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ def test_unknown_flag_is_one_line(script, tmp_path):
 
 
 def test_numbers_are_checked():
+    assert cli.real(0, 2)("0") == 0
     whole, number = cli.integer(1, 5), cli.real(0, 2, low_open=True)
     assert [whole("1"), whole("5"), number("2"), number("1e-9")] == [1, 5, 2.0, 1e-9]
     for check, texts in ((whole, ("0", "6", "x", "1.0")), (number, ("0", "2.1", "nan", "inf", ""))):
@@ -48,6 +50,7 @@ def test_help_shows_a_default_of_0_and_none_where_there_is_none(capsys):
 def test_an_interrupt_that_was_swallowed_is_raised_again(monkeypatch, number):
     monkeypatch.setattr(cli, "_interrupted", False)
     before = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever runs the tests ignores
     cli.interrupt_on_sigterm()
     try:
         cli.raise_if_interrupted()
@@ -58,6 +61,34 @@ def test_an_interrupt_that_was_swallowed_is_raised_again(monkeypatch, number):
     finally:
         for known, handler in before:
             signal.signal(known, handler)
+
+
+def test_a_ctrl_c_that_is_not_to_be_heard_stays_unheard():
+    before = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs behind it
+    try:
+        cli.interrupt_on_sigterm()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        for known, handler in before:
+            signal.signal(known, handler)
+
+
+KERAS = """
+import os, types
+os.write(2, b"a note of the backend")
+{}
+backend = types.SimpleNamespace(backend=lambda: "torch")
+"""
+
+
+@pytest.mark.parametrize("then", ["", "raise ImportError('no such backend')"])
+def test_the_notes_of_the_backend_are_shown_only_where_its_import_fails(then, tmp_path):
+    (tmp_path / "keras.py").write_text(KERAS.format(then))
+    script = [sys.executable, "-c", "from classifier import cli; cli.start_keras()"]
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    result = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert (result.returncode != 0) == ("a note" in result.stderr) == bool(then)
 
 
 SCRIPT = """
@@ -106,7 +137,14 @@ def test_with_every_stream_closed_the_product_is_whole(tmp_path):
         (UserError("a.h5: broken; make it again"), ["a.h5: broken"]),
         (MemoryError(), ["out of memory", "--batch-size"]),
         (OSError(28, "No space left on device", "a.h5"), ["a.h5: No space", "disk space"]),
+        (
+            OSError(errno.EDQUOT, "Disk quota exceeded", "a.h5"),
+            ["a.h5: Disk quota", "free some disk space"],
+        ),
+        (OSError("write failed: time = now,\nerrno = 28, more"), ["error: No space", "disk space"]),
+        (OSError(5, "Input/output error", "a.h5"), ["a.h5: Input/output", "try again"]),
         (PermissionError(13, "Permission denied", "a.h5"), ["a.h5: Permission denied", "choose"]),
+        (OSError(30, "Read-only file system", "a.h5"), ["a.h5: Read-only", "choose a place"]),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_2(error, parts, capsys, monkeypatch):
@@ -121,3 +159,13 @@ def test_what_a_user_can_mend_is_one_line_and_status_2(error, parts, capsys, mon
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("script.py: error: ")
     assert all(part in line for part in parts)
+
+
+def test_a_mistake_of_the_programs_own_is_shown_whole(monkeypatch):
+    def main():
+        raise OSError("no error of the system's has no number")
+
+    monkeypatch.setattr("sys.argv", ["script.py"])
+    monkeypatch.setattr(cli, "interrupt_on_sigterm", lambda: None)
+    with pytest.raises(OSError, match="has no number"):
+        cli.run(main)
