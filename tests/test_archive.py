@@ -1,5 +1,6 @@
 """The archive: fetched with resume and checksum, unpacked whole or not at all."""
 
+import errno
 import functools
 import gzip
 import hashlib
@@ -10,6 +11,7 @@ import tarfile
 import threading
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -157,6 +159,7 @@ def test_members_that_lead_elsewhere_are_refused(name, tmp_path):
         "C:", "C:foo.jpg", "C:/ant/1.jpg", f"{TOP}/C:/1.jpg", f"{TOP}/ant/1.jpg:stream",
         f"{TOP}/con/1.jpg", f"{TOP}/ant/NUL.jpg", f"{TOP}/ant/com1", f"{TOP}/aux.d/1.jpg",
         f"{TOP}/ant./1.jpg", f"{TOP}/ant /1.jpg", f"{TOP}/ant/1.jpg.", f"{TOP}/ant/" + "n" * 256,
+        f"{TOP}/ant/" + "é" * 128,  # 256 bytes
     ],
 )  # fmt: skip
 def test_names_that_windows_or_no_system_can_keep_are_refused(name, tmp_path):
@@ -232,6 +235,38 @@ def test_long_names_and_padding_of_usual_size_are_read(tmp_path):
     assert "in one place" in refused(gzip.compress(plain + bytes(3 << 20)), tmp_path / "more")
 
 
+def test_a_photograph_may_be_larger_than_headers(tmp_path):
+    photo = BYTES(3 << 20)
+    (tmp_path / "archive").write_bytes(tar((f"{TOP}/ant/1.jpg", photo)))
+    unpack(tmp_path / "archive", tmp_path / "set")
+    assert files_in(tmp_path / "set") == {"train/ant/1.jpg": photo}
+
+
+def test_a_full_disk_is_no_damaged_archive(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "archive").write_bytes(SMALL)
+    monkeypatch.setattr("shutil.copyfileobj", fail)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(tmp_path / "archive", tmp_path / "set")
+    assert list(tmp_path.glob("set/*")) == []
+
+
+def test_train_takes_its_name_last(tmp_path, monkeypatch):
+    """Where it stands nothing is unpacked again: it must not stand before the rest is there."""
+    named, replace = [], Path.replace
+
+    def noted(path, target):
+        named.append(target.name)
+        return replace(path, target)
+
+    (tmp_path / "archive").write_bytes(SMALL)
+    monkeypatch.setattr(Path, "replace", noted)
+    unpack(tmp_path / "archive", tmp_path / "set")
+    assert named == [BACKGROUND, "train"]
+
+
 def test_two_folders_of_one_category_are_refused(tmp_path):
     for other in (f"other/{TOP}/ant/9.jpg", "ant/9.jpg", f"{TOP}/bee/ant/9.jpg"):
         text = refused(tar(*GOOD, (other, b"of another set")), tmp_path)
@@ -242,6 +277,13 @@ def test_two_folders_of_one_category_are_refused(tmp_path):
     (tmp_path / "same").write_bytes(tar(*GOOD, (f"./{TOP}//ant/9.jpg", b"of this set")))
     unpack(tmp_path / "same", tmp_path / "set")
     assert (tmp_path / "set/train/ant/9.jpg").read_bytes() == b"of this set"
+
+
+def test_a_zip_file_with_two_archives_is_refused(tmp_path):
+    data = io.BytesIO(zipped(SMALL))
+    with zipfile.ZipFile(data, "a") as archive:
+        archive.writestr(f"other/{TAR_NAME}", SMALL)
+    assert "give the official archive" in refused(data.getvalue(), tmp_path)
 
 
 def zip_marked(flags=0, method=None):
@@ -407,6 +449,14 @@ def test_a_wrong_checksum_removes_the_file(part, server, tmp_path):
     assert files_in(tmp_path) == {}
 
 
+def test_a_download_without_end_is_broken_off(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("classifier.data.archive.MAX_DOWNLOAD", len(DATA))
+    download(tmp_path / "whole", url=server.url, checksum=MD5)
+    monkeypatch.setattr("classifier.data.archive.MAX_DOWNLOAD", len(DATA) - 1)
+    with pytest.raises(UserError, match="more data than the archive has"):
+        download(tmp_path / "more", url=server.url, checksum=MD5)
+
+
 def test_a_file_that_is_not_the_official_one_is_fetched_again(server, tmp_path):
     (tmp_path / "a.zip").write_bytes(DATA[:-1])
     download(tmp_path, url=server.url, checksum=MD5)
@@ -450,6 +500,19 @@ def test_odd_answers_fail_in_one_line(answer, tmp_path):
         download(tmp_path, url=url, checksum=MD5)
     assert len(str(caught.value).splitlines()) == 1
     assert str(caught.value).startswith(url)
+
+
+def test_a_silent_server_is_not_waited_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("classifier.data.archive.TIMEOUT", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hang_up = threading.Timer(20, silent.close)
+        hang_up.start()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/a.zip"
+        try:
+            with pytest.raises(UserError, match="timed out.*--archive FILE"):
+                download(tmp_path, url=url, checksum=MD5)
+        finally:
+            hang_up.cancel()
 
 
 def test_no_server_fails_in_one_line(tmp_path):

@@ -40,6 +40,8 @@ def test_what_is_no_json_is_a_value_error(file):
     for name in (*file, "none"):
         with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
             read_json(file, name)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_json(file, "nested")
 
 
 def test_json_is_read_up_to_its_limit(file, monkeypatch):

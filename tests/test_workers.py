@@ -1,11 +1,15 @@
 """Work in several processes: in order, bounded, and ended with the generator."""
 
+import concurrent.futures
 import contextlib
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
+from conftest import ROOT
 
 from classifier.errors import UserError
 from classifier.workers import ordered_map
@@ -33,6 +37,11 @@ def out_of_memory(_number):
 
 def process(_number):
     return os.getpid()
+
+
+def leaves_signals_to_the_parent(_number):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    return handlers == (signal.SIG_IGN, signal.SIG_DFL)
 
 
 class Counted:
@@ -98,3 +107,39 @@ def test_a_killed_worker_is_one_line():
         list(ordered_map(killed_at_3, range(1000), 2))
     assert len(str(caught.value).splitlines()) == 1
     assert multiprocessing.active_children() == []
+
+
+def test_closing_the_generator_calls_off_the_work_that_waits(monkeypatch):
+    called_off = []
+    monkeypatch.setattr(concurrent.futures.Future, "cancel", lambda f: called_off.append(f))
+    with contextlib.closing(ordered_map(square, range(100), 2)) as results:
+        next(results)
+    assert len(called_off) == 7  # of 8 that may wait one was taken
+
+
+def test_workers_leave_signals_to_their_parent():
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        assert all(ordered_map(leaves_signals_to_the_parent, range(8), 2))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+SCRIPT = """
+import os, signal
+from classifier.workers import ordered_map
+
+if __name__ == "__main__":
+    for _ in ordered_map(abs, range(100), 2):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    with subprocess.Popen(
+        [sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.communicate(timeout=60)  # the end comes when no worker holds the other side
+    assert process.returncode == -signal.SIGKILL
