@@ -162,3 +162,22 @@ def test_crops_are_parts_of_the_picture_at_its_size():
     assert 0.93 < max(areas) <= 1.05
     same = [cropped(image, 0.5, np.random.default_rng(7)) for _ in range(2)]
     np.testing.assert_array_equal(*same)
+
+
+def test_crops_have_many_shapes_and_places():
+    """Of a ramp, the steps between pixels tell a crop's sides, its middle the place."""
+    ramp = np.arange(128, dtype=np.uint8)
+    image = np.stack([*np.broadcast_arrays(ramp[:, None], ramp[None, :])] * 2, -1)[:, :, :3]
+    ratios, places = [], []
+    for number in range(300):
+        view = cropped(image, 0.25, np.random.default_rng(number)).astype(float)
+        across = abs(np.diff(view, axis=1)[:, 8:-8, 1].mean())
+        ratios.append(across / np.diff(view, axis=0)[8:-8, :, 0].mean())
+        places.append(view[:, :, :2].mean(axis=(0, 1)) / 127)
+    assert 0.72 < min(ratios) < 0.80
+    assert 1.25 < max(ratios) < 1.37
+    assert np.median(ratios) == pytest.approx(1, abs=0.05)  # as often high as wide
+    assert (np.min(places, axis=0) < 0.35).all()
+    assert (np.max(places, axis=0) > 0.65).all()
+    assert np.mean(places, axis=0) == pytest.approx([0.5, 0.5], abs=0.03)
+    assert abs(np.corrcoef(np.transpose(places))[0, 1]) < 0.2

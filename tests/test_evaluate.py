@@ -27,3 +27,13 @@ def test_all_images_are_judged_in_bounded_steps(tiny_arrays, batch_size, capsys)
     assert figures["accuracy"] == pytest.approx(1 / 3)
     show("val", figures)
     assert "Val Accuracy = 33.33% (0.3333)\n" in capsys.readouterr().out
+
+
+def test_the_figures_stand_in_their_places(capsys):
+    show("test", {"loss": 0.58404, "accuracy": 0.897, "low": 0.8787, "high": 0.9128, "n": 1223,
+                  "mean_per_class": 0.8743, "top5": 0.9787})  # fmt: skip
+    assert capsys.readouterr().out.splitlines() == [
+        "Test Loss = 0.5840",
+        "Test Accuracy = 89.70% (0.8970)",
+        "Test 95% interval = 87.87% to 91.28%, n = 1223, mean per class = 87.43%, top 5 = 97.87%",
+    ]

@@ -56,6 +56,12 @@ def palette(**options):
     return encoded(image, "PNG", **options)
 
 
+def palette_with_alpha(alpha):
+    image = Image.open(io.BytesIO(palette())).convert("PA")
+    image.putalpha(alpha)
+    return encoded(image, "TIFF")
+
+
 def deep(value, kind="PNG", dtype="<u2"):
     return encoded(Image.fromarray(np.full((12, 16), value, dtype)), kind)
 
@@ -74,6 +80,8 @@ def deep(value, kind="PNG", dtype="<u2"):
         (palette(), (200, 30, 40)),
         (palette(transparency=0), (200, 30, 40)),
         (palette(transparency=1), (255, 255, 255)),
+        (palette_with_alpha(255), (200, 30, 40)),
+        (palette_with_alpha(0), (255, 255, 255)),
         (encoded(plain("RGBA", (12, 200, 99, 255)), "PNG"), (12, 200, 99)),
         (encoded(plain("RGBA", (12, 200, 99, 0)), "PNG"), (255, 255, 255)),
         (encoded(plain("RGBA", (0, 100, 255, 51)), "PNG"), (204, 224, 255)),
@@ -104,6 +112,15 @@ def test_the_whole_picture_is_resized_to_the_square():
     pixels = decode(io.BytesIO(encoded(quadrants(), "PNG")), 40)
     corners = pixels[[2, 2, -3, -3], [2, -3, 2, -3]]
     np.testing.assert_array_equal(corners, QUADRANTS)
+
+
+def test_it_is_resized_with_bicubic_weights():
+    """An edge that is enlarged overshoots by 9 of 128 grey levels; bilinear weights never do."""
+    edge = Image.fromarray(np.repeat([64, 192], 8)[None].astype(np.uint8)).convert("RGB")
+    row = square(edge, 64)[0, :, 0]
+    assert (row.min(), row.max()) == (55, 201)
+    fine = Image.fromarray(np.tile([0, 255], (64, 32)).astype(np.uint8)).convert("RGB")
+    assert np.abs(square(fine, 16)[4:-4, 4:-4].astype(int) - 128).max() <= 10  # antialiased
 
 
 def test_first_frame_of_an_animation():
@@ -371,6 +388,22 @@ def test_a_file_too_long_is_refused(monkeypatch):
     assert read_rgb(io.BytesIO(data)).size == (32, 16)
     with pytest.raises(ImageError, match=f"{len(data) + 1:,} bytes, over {len(data):,}"):
         read_rgb(io.BytesIO(data + b"x"))
+
+
+def test_tiff_and_webp_have_a_limit_of_their_own(monkeypatch):
+    monkeypatch.setattr(images, "MAX_PIXELS_OF", {"TIFF": 511, "WEBP": 511})
+    for kind in ("TIFF", "WEBP"):
+        with pytest.raises(ImageError, match="^32x16 pixels, over 511$"):
+            read_rgb(io.BytesIO(encoded(quadrants(), kind)))
+    assert read_rgb(io.BytesIO(encoded(quadrants(), "PNG"))).size == (32, 16)
+    assert images.MAX_PIXELS == 50_000_000
+
+
+def test_only_pictures_above_the_limit_are_halved(monkeypatch):
+    for kind in ("JPEG", "PNG"):
+        for limit, size in ((512, (32, 16)), (511, (16, 8))):
+            monkeypatch.setattr(images, "HALVE_ABOVE", limit)
+            assert read_rgb(io.BytesIO(encoded(quadrants(), kind))).size == size, kind
 
 
 def large_pictures():

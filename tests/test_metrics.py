@@ -21,6 +21,17 @@ def test_figures_equal_scikit_learns():
     assert figures["n"] == 400
 
 
+def test_each_interval_is_that_of_its_figure():
+    labels = np.repeat([0, 1, 2], [30, 6, 4])
+    outputs = np.eye(3)[np.where(np.arange(40) % 4, labels, (labels + 1) % 3)]
+    figures, right = summary(outputs, labels), np.arange(40) % 4 > 0
+    assert (figures["low"], figures["high"]) == wilson_interval(30, 40)
+    names = ("mean_per_class", "mean_per_class_low", "mean_per_class_high")
+    assert tuple(figures[name] for name in names) == mean_per_class_interval(right, labels)
+    # A wrong answer that is certain costs 1e-7, as in Keras, and not infinity.
+    assert figures["loss"] == pytest.approx(-np.log(1e-7) / 4)
+
+
 # Newcombe 1998, table I, method 3; the last by scipy.stats.binomtest's proportion_ci.
 @pytest.mark.parametrize(
     ("correct", "count", "low", "high"),

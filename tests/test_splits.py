@@ -191,3 +191,28 @@ def test_the_rest_of_a_group_that_does_not_fit_is_left_out():
         assert None not in splits[22:]
         left_out += second[None]
     assert left_out
+
+
+def test_orders_are_tried_until_nothing_is_left_out():
+    labels = photographs([20])
+    group_of = [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7]
+    for seed in range(10):
+        (found,) = count_splits(labels, assign_splits(labels, group_of, CLEAN, seed)).values()
+        assert found == {"test": 4, "val": 4, "train": 12}
+
+
+def test_of_orders_that_leave_out_as_many_the_first_is_taken(monkeypatch):
+    labels, group_of = photographs([24]), [number // 3 for number in range(24)]
+    best = [assign_splits(labels, group_of, CLEAN, seed) for seed in range(5)]
+    assert all(splits.count(None) == 4 for splits in best)
+    monkeypatch.setattr("classifier.data.splits.ATTEMPTS", 1)
+    assert [assign_splits(labels, group_of, CLEAN, seed) for seed in range(5)] == best
+
+
+def test_no_group_is_parted_while_whole_ones_fit(monkeypatch):
+    monkeypatch.setattr("classifier.data.splits.ATTEMPTS", 1)
+    labels, group_of = photographs([20]), [*[0] * 6, *range(1, 15)]
+    for seed in range(20):
+        splits = assign_splits(labels, group_of, CLEAN, seed)
+        assert splits[:6] == ["train"] * 6
+        assert None not in splits
