@@ -156,6 +156,66 @@ def test_empty_standard_input_is_named(call, monkeypatch):
         call("-")
 
 
+def test_files_none_of_which_is_an_image_are_an_error(call):
+    for name in ("a.png", "b.png"):
+        Path(name).write_text("no image")
+    with pytest.raises(UserError, match="^none of the 2 files can be read as an image"):
+        call("a.png", "b.png")
+
+
+def test_a_glob_names_files_in_order_and_at_any_depth(call):
+    for name in ("c.png", "a.png", "deep/er/b.png", "folder.png/d.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        photo(name)
+    assert call("*.png")[0] == ["a.png", "c.png"]
+    assert sorted(call("**/*.png")[0]) == ["a.png", "c.png", "deep/er/b.png", "folder.png/d.png"]
+    with pytest.raises(UserError, match=r"^deep/\*: no such image"):
+        call("deep/*")
+
+
+def printed(monkeypatch, capsys, *args):
+    monkeypatch.setattr(sys, "argv", ["predict.py", *args])
+    assert predict.main() == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def test_text_and_csv_show_the_best_first_with_its_rank(call, monkeypatch, capsys):
+    for name, value in (("a.png", 204), ("b.png", 51)):  # 0.8 and 0.2 bright
+        Image.new("RGB", (8, 8), (value,) * 3).save(name)
+    assert printed(monkeypatch, capsys, "a.png", "b.png") == [
+        "a.png", "   80.00%  bright", "   20.00%  dark",
+        "b.png", "   80.00%  dark", "   20.00%  bright",
+    ]  # fmt: skip
+    assert printed(monkeypatch, capsys, "--top", "1", "b.png") == ["b.png", "   80.00%  dark"]
+    assert printed(monkeypatch, capsys, "--csv", "a.png", "b.png") == [
+        "file,rank,label,probability",
+        "a.png,1,bright,0.800000", "a.png,2,dark,0.200000",
+        "b.png,1,dark,0.800000", "b.png,2,bright,0.200000",
+    ]  # fmt: skip
+
+
+def test_json_and_csv_exclude_each_other(call, capsys):
+    with pytest.raises(SystemExit):
+        call("--csv", "a.png")
+    assert "not allowed with argument --json" in capsys.readouterr().err
+
+
+def test_the_models_enlarging_and_mirror_images_count(call, monkeypatch):
+    asked = []
+    info = model_file.ModelInfo(["dark", "bright"], 32, "clean", enlarge_to=1024, mirror=True)
+
+    def probabilities(_model, images, mirror):
+        asked.append((len(images), mirror))
+        return np.ones((len(images), 2))
+
+    monkeypatch.setattr(model_file, "load_info", lambda path: info)
+    monkeypatch.setattr(model_file, "probabilities", probabilities)
+    for name in "abcd":
+        photo(f"{name}.png")
+    call("a.png", "b.png", "c.png", "d.png")
+    assert asked == [(3, True), (1, True)]  # of 1,024 pixels 3 at a time
+
+
 def test_names_that_start_with_a_dash_stand_behind_two_dashes(call, monkeypatch):
     for name in ("-a.png", "--json", "--", "a.png"):
         photo(name)

@@ -299,6 +299,19 @@ def test_audit_names_what_leaks(folder, original):
     assert result.stderr == f"prepro.py: audit: {len(found)} overlaps between the splits\n"
 
 
+def test_the_list_of_overlaps_ends(folder, original, monkeypatch, capsys):
+    path = folder / "original.h5"
+    with Arrays(path) as leaky:
+        found = overlaps(leaky, 50)
+    for most in (25, 10_000):
+        monkeypatch.setattr("classifier.data.audit.MOST", most)
+        monkeypatch.setattr(prepro, "MOST", most)
+        assert prepro.audit(path, 50, 1, True) == 1
+        shown = capsys.readouterr()
+        assert shown.out.count("\noverlap: ") == min(most, len(found)), "--verbose lists all"
+        assert ("audit: 25 or more overlaps" in shown.err) == (most == 25)
+
+
 def copy_row(path, parts):
     """Copy parts of a row of train over a row of test; return the sources of both afterwards."""
     with h5py.File(path, "r+") as file:
@@ -416,6 +429,27 @@ def test_a_copy_in_train_that_is_not_of_its_photograph_is_found(folder, made, tm
     assert found[4] == "not the copy of its photograph that it says"
 
 
+def test_a_copy_whose_photograph_is_not_in_train_once_is_found(folder, made, tmp_path):
+    _, sources, copies = rows_of(folder / "datasets/set.h5", "train")
+    rows = next(r for s in sources if len(r := [i for i in range(180) if sources[i] == s]) == 3)
+    assert copies[rows].tolist() == [0, 1, 2]
+    for number, copy in ((0, 9), (2, 0)):  # none is the photograph itself, or two are
+        path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+        with h5py.File(path, "r+") as file:
+            file["train"]["copy"][rows[number]] = copy
+        with Arrays(path) as changed:
+            (found, *_) = overlaps(changed, 50)
+        assert found[1] == sources[rows[0]]
+        assert found[4] == "its photograph is not in train once"
+
+
+def test_thumbnails_correlate_with_their_mirror_images_and_no_others():
+    pictures = np.random.default_rng(0).integers(0, 256, (6, 24, 24, 3), np.uint8)
+    pictures[4], pictures[5] = pictures[1, :, ::-1], pictures[2] // 2 + 40
+    found = {i: others.tolist() for i, others, _ in correlated_rows(pictures)}
+    assert found == {1: [4], 2: [5]}
+
+
 def test_arrays_of_one_class_of_photographs_share_their_digests_as_they_should(folder, made):
     """One split at every size and augmentation; a fingerprint that any change of a row changes."""
 
@@ -436,7 +470,7 @@ def test_arrays_of_one_class_of_photographs_share_their_digests_as_they_should(f
     assert len({d.fingerprint for d in (first, plain, seed, leaky)}) == 4
 
 
-def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path):
+def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path, capsys):
     path = tmp_path / "loose.h5"
     result = run("prepro.py", "--dataset-path", "datasets/set", "--near-duplicate-bits", 0, *FAST,
                  "--output", path, cwd=folder)  # fmt: skip
@@ -445,6 +479,10 @@ def test_audit_can_be_stricter_than_the_arrays(folder, tmp_path):
         found = overlaps(finished, 50)
     assert NEAR in [sorted((one, other)) for _, one, _, other, _ in found]
     assert all(why.startswith("near-duplicates, ") for *_, why in found)
+    # It is, unless a flag says how strict it should be.
+    for bits in (None, 0):
+        prepro.audit(path, bits, 1, False)
+        assert ("near-duplicates, " in capsys.readouterr().out) == (bits is None)
 
 
 def test_faint_photographs_are_no_overlap(tmp_path):
@@ -469,6 +507,7 @@ CHANGES = {
     "classes": {"classes": [1, 2, 3]},
     "size": {"image_size": "64"},
     "small": {"image_size": 16},
+    "large": {"image_size": 2048},
 }
 
 
@@ -543,6 +582,7 @@ def spoil(path, how):
         ("classes", "class names"),
         ("size", "image_size"),
         ("small", "image_size is 16"),
+        ("large", "image_size is 2048"),
         ("no part", "val/source is missing"),
         ("numbers", "val/source is int64, not text"),
         ("filter", "val/X is missing or not stored"),
@@ -762,6 +802,7 @@ def test_the_folder_of_photographs_can_be_the_current_one(small):
         ("--workers", "513"),
         ("--protocol", "honest"),
         ("--download", "--sample"),
+        ("--protocol", "original", "--val-per-class", "5"),
     ],
 )
 def test_flags_out_of_range_fail_in_one_line(flags, monkeypatch, capsys):
@@ -770,6 +811,31 @@ def test_flags_out_of_range_fail_in_one_line(flags, monkeypatch, capsys):
         prepro.parse_args()
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_output_stands_beside_the_photographs_and_is_never_the_archive(
+    monkeypatch, capsys, tmp_path
+):
+    def output(*flags):
+        monkeypatch.setattr("sys.argv", ["prepro.py", *map(str, flags)])
+        return prepro.parse_args().output
+
+    (tmp_path / "set/train").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "set/train")
+    assert output() == Path("datasets/caltech_101.h5")
+    assert output("--sample") == Path("datasets/digits.h5")
+    for folder in ("..", "../../set/", tmp_path / "set"):
+        assert output("--dataset-path", folder).resolve() == tmp_path / "set.h5"
+    Path("a.zip").touch()
+    Path("link.h5").symlink_to("a.zip")
+    with pytest.raises(SystemExit):
+        output("--archive", "a.zip", "--output", "link.h5")
+    assert "link.h5 is the file of --archive; give another" in capsys.readouterr().err
+
+
+def test_two_runs_do_not_unpack_at_once(tmp_path):
+    with locked(tmp_path / "train"), pytest.raises(UserError, match="train: another process"):
+        prepro.fetch(tmp_path, False, tmp_path / "none.zip", False)
 
 
 def test_a_flag_out_of_range_names_itself(tmp_path):
@@ -810,6 +876,56 @@ def test_an_interrupted_run_leaves_nothing_half_written(small):
     assert process.returncode == 130, errors
     assert errors.strip() == "prepro.py: stopped; nothing was left half written"
     assert contents(small) == standing
+
+
+def test_copies_are_spread_by_seed_and_class():
+    labels = ["ant"] * 20 + ["bee"] * 20
+    drawn = []
+    for seed in range(5):
+        pairs = build.copies(labels, range(40), 30, seed)
+        assert sorted(i for i, copy in pairs if copy == 0) == list(range(40))
+        more = [i for i, copy in pairs if copy == 1]
+        drawn += [tuple(i for i in more if i < 20), tuple(i - 20 for i in more if i >= 20)]
+    assert {len(one) for one in drawn} == {10}
+    assert len(set(drawn)) == 10
+    assert build.copies(labels, range(40), 10, 0) == [(i, 0) for i in range(40)]
+
+
+def small_arrays(path, train, test, classes, grey):
+    """Write arrays of plain pictures, from lists of Examples; return their description."""
+    about = Description(classes, 32, "clean", False, 0, 0, 50)
+    hashes, names = np.zeros((3, 2, 32), np.uint8), [f"train/ant/{n}.jpg" for n in range(3)]
+    with create(path, {"train": train, "val": [], "test": test}, names, hashes, about) as out:
+        out.write("train", 0, np.full((len(train), 32, 32, 3), grey, np.uint8))
+        out.write("test", 0, np.zeros((len(test), 32, 32, 3), np.uint8))
+    with Arrays(path) as finished:
+        return finished.description
+
+
+def test_digests_tell_rows_classes_and_splits(tmp_path):
+    one, two, three = Example(0, 0, 1), Example(1, 0, 0), Example(2, 0, 1)
+
+    def made(train=(one, two), test=(three,), classes=("ant", "bee"), grey=7):
+        return small_arrays(tmp_path / "small.h5", train, test, list(classes), grey)
+
+    first = made()
+    assert made() == first
+    trains = [(two, one), (Example(0, 0, 0), two), (one, two, Example(1, 1, 0))]
+    others = [made(grey=8), made(classes=("ant", "cat")), *map(made, trains)]
+    assert len({other.fingerprint for other in [first, *others]}) == 6
+    assert {other.split_digest for other in others} == {first.split_digest}
+    moved = [made(train=(three,), test=(one, two)), made(train=(one, three), test=(two,))]
+    assert len({other.split_digest for other in [first, *moved]}) == 3
+
+
+def test_labels_of_very_many_rows(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 3, 9000)
+    rows = [Example(0, 0, label) for label in labels]
+    small_arrays(tmp_path / "many.h5", rows, [], ["ant", "bee", "cat"], 0)
+    with Arrays(tmp_path / "many.h5") as finished:
+        np.testing.assert_array_equal(finished.labels("train"), labels)
+        one_hot = finished.read("train", slice(4000, 9000))[1]
+    np.testing.assert_array_equal(one_hot, np.eye(3, dtype=np.uint8)[labels[4000:]])
 
 
 def test_very_many_classes_have_room(tmp_path):
