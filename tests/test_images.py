@@ -2,6 +2,7 @@
 
 import errno
 import io
+import itertools
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -62,6 +64,12 @@ def palette_with_alpha(alpha):
     return encoded(image, "TIFF")
 
 
+def premultiplied(mode, colour):
+    """Return a TIFF that says its colours are multiplied by its alpha already."""
+    data = encoded(plain(mode, colour), "TIFF")
+    return data.replace(struct.pack("<HHII", 338, 3, 1, 2), struct.pack("<HHII", 338, 3, 1, 1))
+
+
 def deep(value, kind="PNG", dtype="<u2"):
     return encoded(Image.fromarray(np.full((12, 16), value, dtype)), kind)
 
@@ -86,6 +94,8 @@ def deep(value, kind="PNG", dtype="<u2"):
         (encoded(plain("RGBA", (12, 200, 99, 0)), "PNG"), (255, 255, 255)),
         (encoded(plain("RGBA", (0, 100, 255, 51)), "PNG"), (204, 224, 255)),
         (encoded(plain("LA", (0, 51)), "PNG"), (204, 204, 204)),
+        (premultiplied("LA", (51, 128)), (178, 178, 178)),
+        (premultiplied("RGBA", (50, 20, 10, 128)), (177, 147, 137)),
         (encoded(plain("RGB", (1, 2, 3)), "PNG", transparency=(1, 2, 3)), (255, 255, 255)),
         (deep(0), (0, 0, 0)),
         (deep(300), (1, 1, 1)),
@@ -267,6 +277,34 @@ def test_a_failing_disk_is_no_damaged_metadata():
         assert caught.value.errno == errno.EIO, place
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_one_read_that_fails_is_told_whatever_a_decoder_makes_of_it(kind):
+    class FailingOnce(io.BytesIO):
+        left = 0
+
+        def read(self, size=-1):
+            self.left -= 1
+            if self.left == 0:
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a long description " * 100
+    options = {"exif": exif} if kind in ("JPEG", "PNG", "TIFF", "WEBP") else {}
+    data = encoded(quadrants(), kind, **options)
+    for number in itertools.count(1):
+        file = FailingOnce(data)
+        file.left = number
+        try:
+            decode(file, 8)
+        except OSError as error:
+            assert error.errno == errno.EIO, number
+        else:
+            break
+    assert file.left > 0, "it went on without what it could not read"
+    assert number > 3
+
+
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ENFILE, errno.EMFILE])
 def test_a_file_that_does_not_open_is_not_a_bad_image(number, tmp_path, monkeypatch):
     (tmp_path / "photo.png").write_bytes(encoded(quadrants(), "PNG"))
@@ -310,6 +348,14 @@ def test_want_of_memory_in_a_decoder_names_the_photograph(error, tmp_path, monke
             if name == "load" or isinstance(error, MemoryError):
                 with pytest.raises(MemoryError, match="photo.png: not enough memory"):
                     decode(tmp_path / "photo.png", 8)
+
+
+def test_no_read_asks_for_more_than_a_file_may_have():
+    asked = []
+    reader = images._Reader(SimpleNamespace(read=asked.append))
+    reader.read(1 << 60)
+    reader.read(5)
+    assert asked == [images.MAX_BYTES, 5]
 
 
 def test_a_damaged_length_is_not_want_of_memory(tmp_path):
