@@ -2,6 +2,7 @@ import argparse
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -34,6 +35,11 @@ def test_numbers_are_checked():
         for text in texts:
             with pytest.raises(argparse.ArgumentTypeError):
                 check(text)
+
+
+def test_a_command_to_copy_is_quoted_for_the_shell():
+    command = cli.shown("train.py", "--data", "my photos/it's.h5", 7)
+    assert shlex.split(command) == ["python", "train.py", "--data", "my photos/it's.h5", "7"]
 
 
 def test_help_shows_a_default_of_0_and_none_where_there_is_none(capsys):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from classifier.data.duplicates import (
+    COSINES,
     HASH_BITS,
     HASH_BYTES,
     MAX_BITS,
@@ -20,6 +21,7 @@ from classifier.data.duplicates import (
     near_rows,
     same_shots,
 )
+from classifier.data.duplicates import distance as bits_apart
 from classifier.data.duplicates import perceptual_hash as hash_of
 
 
@@ -89,6 +91,13 @@ def test_the_second_hash_is_that_of_the_mirror_image():
             assert distance(mirrored[view], one[1 - view]) <= 6  # boxes are rounded to grey levels
 
 
+def test_a_mirror_image_is_as_near_as_the_picture_itself():
+    one, mirrored = hash_of(picture(0)), hash_of(ImageOps.mirror(picture(0)))
+    assert bits_apart(one, one) == bits_apart(one, one[::-1]) == bits_apart(one[::-1], one) == 0
+    assert bits_apart(one, mirrored) <= 6
+    assert bits_apart(one, hash_of(picture(1))) > MAX_BITS
+
+
 def test_the_bits_are_the_signs_of_the_lowest_frequencies():
     """One plain cosine of each frequency: its bit is set, and no other but for rounding."""
     pixel = (2 * np.arange(64) + 1) * np.pi / 128
@@ -99,6 +108,27 @@ def test_the_bits_are_the_signs_of_the_lowest_frequencies():
         )
         assert straight[16 * down + right - 1] == 1
         assert mirrored[16 * down + right - 1] == (right % 2 == 0)
+
+
+def test_half_of_the_bits_are_set_whatever_the_signs():
+    """All frequencies of a point in the corner are positive: they are compared with the median."""
+    corner = np.zeros((64, 64), np.uint8)
+    corner[0, 0] = 255
+    assert np.unpackbits(hash_of(Image.fromarray(corner))[0]).sum() == 127
+
+
+def test_the_cosines_are_orthonormal():
+    np.testing.assert_allclose(COSINES @ COSINES.T, np.eye(16), atol=1e-12)
+
+
+def test_what_cancels_out_between_neighbouring_pixels_changes_no_bit():
+    random = np.random.default_rng(0)
+    plain = np.asarray(picture(0).convert("L").resize((64, 64))).clip(20, 235)
+    signs = random.permuted(np.tile(np.repeat([-20, 20], 8), (64, 64, 1)), axis=2)
+    grain = signs.reshape(64, 64, 4, 4).swapaxes(1, 2).reshape(256, 256)
+    grainy = plain.repeat(4, 0).repeat(4, 1) + grain
+    codes = [hash_of(Image.fromarray(pixels.astype(np.uint8))) for pixels in (plain, grainy)]
+    np.testing.assert_array_equal(*codes)
 
 
 def test_flat_pictures_have_one_hash():

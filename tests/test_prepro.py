@@ -220,6 +220,14 @@ def test_the_arrays_describe_themselves_to_people(folder, made):
         assert photo == f"datasets/set/{finished.sources('test')[0]}"
 
 
+def test_photographs_are_found_in_the_order_of_their_names(folder, monkeypatch):
+    iterdir = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda path: reversed(sorted(iterdir(path))))
+    found = build.find(folder / "datasets/set")
+    assert found == sorted(found)
+    assert len(found) == 3 * 45 + 2
+
+
 def test_photographs_are_never_touched(folder, before, made, original):
     assert contents(folder / "datasets/set") == before
     assert {path.name for path in (folder / "datasets").iterdir()} == {"set", "set.h5"}
@@ -290,6 +298,7 @@ def test_audit_names_what_leaks(folder, original):
         found = overlaps(leaky, leaky.near_duplicate_bits)
         both = set(leaky.sources("train")) & set(leaky.sources("test"))
     assert both
+    assert all(split != other for split, _, other, *_ in found)  # copies are as they should be
     for source in both:
         assert ("test", source, "train", source, "same photograph") in found
     assert result.stdout.splitlines()[1:] == [
@@ -368,6 +377,15 @@ def test_a_mirrored_train_photograph_in_test_is_found(copy, folder, made, tmp_pa
     assert ("test", source, "train", sources[row]) in found
     if copy:
         assert found["test", source, "test", source] == "an augmented copy"
+
+
+def test_an_augmented_copy_in_val_is_found(folder, made, tmp_path):
+    path = shutil.copy(folder / "datasets/set.h5", tmp_path / "changed.h5")
+    with h5py.File(path, "r+") as file:
+        file["val"]["copy"][3] = 1
+        source = file["val"]["source"].asstr()[3]
+    with Arrays(path) as changed:
+        assert overlaps(changed, 50) == [("val", source, "val", source, "an augmented copy")]
 
 
 def test_what_the_hash_in_the_file_hides_the_thumbnails_show(folder, made, tmp_path):
