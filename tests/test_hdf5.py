@@ -83,8 +83,10 @@ def test_datasets_are_found_by_name_at_any_depth(file):
     assert {name: part.shape for name, part in found.items()} == {"kernel": (2, 3), "bias": (3,)}
 
 
-def test_a_search_for_datasets_ends_whatever_the_file_holds(file):
+def test_a_search_for_datasets_ends_whatever_the_file_holds(file, monkeypatch):
     """Groups that hold themselves, many times over, and very many or very deep members."""
+    looked_at = iter(range(1000))
+    monkeypatch.setattr("classifier.hdf5.member", lambda *at: (next(looked_at), member(*at))[1])
     layer = file.create_group("layer")
     for number in range(60):
         layer[f"{number}"] = layer
