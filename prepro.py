@@ -5,17 +5,19 @@ photographs -> decode -> group near-duplicates -> split -> augment train -> arra
 The photographs are read, never moved or changed.
 """
 
+import argparse
 import contextlib
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from classifier import cli
 from classifier.data import archive, build, sample
-from classifier.data.arrays import Arrays, Description
+from classifier.data.arrays import Arrays, Description, Example
 from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS, Groups
 from classifier.data.splits import LEAK_WARNING, SPLITS, protocols
@@ -23,7 +25,7 @@ from classifier.errors import UserError
 from classifier.files import locked, make_folder, same_file
 
 
-def parse_args():
+def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__.splitlines()[0])
     add, table = parser.add_argument, protocols()
     add(
@@ -96,7 +98,7 @@ def parse_args():
         action="store_true",
         help="list the classes with their counts, and all near-duplicates",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(words)
     if args.protocol == "original" and args.val_per_class is not None:
         parser.error("argument --val-per-class: the original protocol draws 20 of each class")
     if args.dataset_path is None:
@@ -116,7 +118,7 @@ def parse_args():
     return args
 
 
-def main():
+def main() -> int:
     args = parse_args()
     if args.audit:
         return audit(args.output, args.near_duplicate_bits, args.workers, args.verbose)
@@ -169,13 +171,13 @@ def main():
 
 
 @contextlib.contextmanager
-def progress(title, total, unit):
+def progress(title: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
     """Show a bar on a terminal; give the function that moves it on."""
     with tqdm(total=total, desc=title, unit=f" {unit}", disable=None) as bar:
         yield bar.update
 
 
-def fetch(dataset_path, download, archive_path, digits):
+def fetch(dataset_path: Path, download: bool, archive_path: Path | None, digits: bool) -> None:
     """Put the photographs where they are wanted, if they are not there yet."""
     if not (download or archive_path or digits):
         return
@@ -192,7 +194,7 @@ def fetch(dataset_path, download, archive_path, digits):
         print(f"note: {note}", file=sys.stderr)
 
 
-def report_left_out(left_out, strict):
+def report_left_out(left_out: list[dict[str, str]], strict: bool) -> None:
     """List the files that cannot be used; raise UserError if `strict` and there are any."""
     for item in left_out:
         print(f"skipped: {item['file']!r}: {item['reason']}", file=sys.stderr)
@@ -202,7 +204,7 @@ def report_left_out(left_out, strict):
         print(f"skipped {len(left_out)} files that cannot be used", file=sys.stderr)
 
 
-def report_groups(groups, photographs, verbose):
+def report_groups(groups: Groups, photographs: build.Photographs, verbose: bool) -> None:
     """Print the near-duplicates found: a line, and where `verbose` every group."""
     found, labels = groups.multiples(), photographs.labels
     pairs, shots = groups.joined
@@ -219,7 +221,9 @@ def report_groups(groups, photographs, verbose):
             print("  " + " = ".join(photographs.sources[i] for i in group))
 
 
-def report_shapes(plan, classes, size, verbose):
+def report_shapes(
+    plan: dict[str, list[Example]], classes: list[str], size: int, verbose: bool
+) -> None:
     """Print numbers and shapes as the original does; where `verbose`, a table of classes."""
     for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
         count = len(plan[split])
@@ -234,7 +238,7 @@ def report_shapes(plan, classes, size, verbose):
             print(f"{name:{width}} " + " ".join(f"{counts[split][number]:6}" for split in SPLITS))
 
 
-def audit(path, bits, workers, verbose):
+def audit(path: Path, bits: int | None, workers: int, verbose: bool) -> int:
     """Check finished arrays; return 1 and name the pairs if their splits overlap."""
     with Arrays(path) as finished:
         counts = [finished.count(split) for split in SPLITS]

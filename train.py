@@ -8,6 +8,7 @@ import shlex
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classifier import cli
 from classifier.data.arrays import Arrays
@@ -16,14 +17,24 @@ from classifier.evaluation.evaluate import evaluate, images_a_step, show
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
 from classifier.training.pretrained import leak_of
-from classifier.training.recipes import RECIPES, Recipe, make_optimizer
-from classifier.training.run import Run, checkpoint_folder, describe, start_or_resume
+from classifier.training.recipes import RECIPES, Recipe
+from classifier.training.run import (
+    Run,
+    checkpoint_folder,
+    describe,
+    in_words,
+    load,
+    start_or_resume,
+)
+
+if TYPE_CHECKING:
+    import keras
 
 SETTINGS = [setting.name for setting in fields(Recipe)]
 
 
-def make_parser(recipe):
-    """Return the parser of the command line; a recipe's values are its defaults."""
+def make_parser(recipe: str) -> cli.Parser:
+    """Return the parser of the command line; the values of the recipe named are its defaults."""
     parser = cli.Parser(description=__doc__.splitlines()[0])
     parser.set_defaults(recipe=recipe, **asdict(RECIPES[recipe]))  # before the flags: see `setting`
     switch = argparse.BooleanOptionalAction
@@ -92,7 +103,7 @@ def make_parser(recipe):
     return parser
 
 
-def parse_args(words=None):
+def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Recipe]:
     """Return the flags and the Recipe they ask for."""
     first = cli.Parser(add_help=False)
     first.add_argument("--init", default="scratch")
@@ -123,7 +134,7 @@ def parse_args(words=None):
     return args, recipe
 
 
-def main():
+def main() -> int:
     args, recipe = parse_args()
     folder = checkpoint_folder(args.model)
     decisive = ("init", "recipe", *SETTINGS, "batch_size", "patience", "precision", "seed")
@@ -142,12 +153,17 @@ def main():
                 print(f"warning: {run.leak}", file=sys.stderr)
             if not run.finished:
                 start_backend(args.precision, args.seed)
+                from classifier.training.fit import fit
+
                 network = build(arrays, recipe, args.init, fresh=not run.epochs_done)
                 if args.print_summary:
                     network.summary()
-                prepared = prepare(network, arrays, recipe, run, folder, args.batch_size, args.seed)
-                keeper = keep(network, arrays, recipe, run, folder, args.save_every, args.patience)
-                fit(*prepared, run, keeper, args.logs / run.id if args.tensorboard_vis else None)
+                logs = args.logs / run.id if args.tensorboard_vis else None
+                try:
+                    fit(network, arrays, recipe, run, folder, args.save_every, logs)
+                except KeyboardInterrupt:
+                    print(advice(run, folder / "latest.h5"), file=sys.stderr)
+                    raise SystemExit(130) from None
             network, info = evaluate_best(arrays, recipe, run, folder)
             model_file.save(args.model, network, info)
         photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
@@ -158,7 +174,7 @@ def main():
     return 0
 
 
-def check_size(arrays, copies, batch_size):
+def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
     """Raise UserError where there is too little to train or to test on."""
     for split in ("train", "test"):
         if arrays.count(split) == 0:
@@ -170,7 +186,7 @@ def check_size(arrays, copies, batch_size):
         )
 
 
-def start_backend(asked, seed):
+def start_backend(asked: str, seed: int) -> None:
     """Start Keras, seeded and in the number format asked for; print on what and why."""
     keras = cli.start_keras()
     from classifier.training import precision
@@ -181,7 +197,7 @@ def start_backend(asked, seed):
     print(f"{keras.backend.backend()} on {', '.join(precision.devices())}, {chosen} ({why})")
 
 
-def build(arrays, recipe, init, fresh):
+def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Model":
     """Return the network for these arrays; a fresh run's with the weights of --init."""
     from classifier.training import pretrained
     from resnet50 import resnet50
@@ -199,99 +215,11 @@ def build(arrays, recipe, init, fresh):
     return network
 
 
-def prepare(network, arrays, recipe, run, folder, batch_size, seed):
-    """Return what fit needs: the form of the network to train, as far as the run is, and batches.
-
-    Args:
-        network: `resnet50`, with the weights that a fresh run starts from.
-        arrays: an open Arrays.
-        recipe: Recipe.
-        run: Run; a fresh one is given the figures of its regression head, if it starts with one.
-        folder: of the checkpoints.
-        batch_size: images a step.
-        seed: of the order and the augmentation.
-
-    Returns:
-        compiled keras.Model, Batches of train, and Batches of val or None.
-    """
-    import keras
-
-    from classifier.training import checkpoint
-    from classifier.training.batches import Batches
-    from classifier.training.fused import fuse
-    from classifier.training.head import regression_head
-
-    batches = Batches(
-        arrays, "train", batch_size, seed, run.epochs_done, copies=recipe.copies, crop=recipe.crop
-    )
-    val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
-    model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages)
-    model.compile(
-        make_optimizer(recipe, len(batches) * recipe.num_epochs),
-        keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-        metrics=["accuracy"],
-    )
-    if run.epochs_done:
-        checkpoint.restore(folder / "latest.h5", model)
-    elif recipe.head == "regression":
-        step = images_a_step(max(arrays.image_size, recipe.enlarge_to))
-        run.start = regression_head(model, arrays, step, val)
-        run.minutes = run.start["minutes"]
-        print(
-            f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
-            f"{_selection(run.start)}, {run.minutes:.1f} minutes"
-        )
-    return model, batches, val
-
-
-def keep(network, arrays, recipe, run, folder, save_every, patience):
-    """Return the callback that keeps the run's best epoch and its checkpoints in the folder."""
-    from classifier.training.callback import Keeper
-
-    return Keeper(run, folder, network, lambda: describe(run, arrays, recipe), save_every, patience)
-
-
-def fit(model, batches, val, run, keeper, logs):
-    """Train from the run's last epoch on, until it is finished.
-
-    Args:
-        model: compiled, of `prepare`.
-        batches: Batches of train.
-        val: Batches of val, or None.
-        run: Run; each epoch's figures are added to it.
-        keeper: Keeper of this run.
-        logs: the run's folder for TensorBoard, or None.
-    """
-    callbacks = [keeper]
-    if logs is not None:
-        from classifier.training.tensorboard import TensorBoard
-
-        callbacks.append(TensorBoard(logs, batches))
-    try:
-        model.fit(
-            batches,
-            validation_data=val,
-            epochs=run.arguments["num_epochs"],
-            initial_epoch=run.epochs_done,
-            shuffle=False,  # the batches have an order of their own for each epoch
-            callbacks=callbacks,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    except KeyboardInterrupt:
-        print(advice(run, keeper.saved, keeper.folder / "latest.h5"), file=sys.stderr)
-        raise SystemExit(130) from None
-    if keeper.diverged:
-        best = keeper.folder / "best.h5"
-        raise UserError(
-            f"the loss is not a number after {run.epochs_done} epochs "
-            f"({f'best model so far: {best}' if best.exists() else 'no model yet'}): lower "
-            f"--learning-rate (now {run.arguments['learning_rate']:g}) and --restart"
-        )
-
-
-def advice(run, saved, latest):
+def advice(run: Run, latest: Path) -> str:
     """Return what to tell who stopped a run: what is kept of it, and how to go on."""
-    kept = f"{latest} is from after epoch {saved}" if saved else "no checkpoint was due yet"
+    kept = "no checkpoint was due yet"
+    if latest.exists():
+        kept = f"{latest} is from after epoch {load(latest).epochs_done}"
     words = [word for word in sys.argv[1:] if not word.startswith("--res")]
     return (
         f"\nstopped after {run.epochs_done} of {run.arguments['num_epochs']} epochs; {kept}. "
@@ -299,7 +227,9 @@ def advice(run, saved, latest):
     )
 
 
-def evaluate_best(arrays, recipe, run, folder):
+def evaluate_best(
+    arrays: Arrays, recipe: Recipe, run: Run, folder: Path
+) -> tuple["keras.Model", model_file.ModelInfo]:
     """Print the figures of the run's best epoch; return its network and ModelInfo, with them."""
     cli.start_keras()
     from classifier.training.fused import fuse
@@ -309,12 +239,13 @@ def evaluate_best(arrays, recipe, run, folder):
     if kept.training.get("run") != run.id:
         raise UserError(f"{best}: not of run {run.id}, whose best epoch is lost; use --restart")
     info = describe(run, arrays, recipe)
-    info.training["best_epoch"] = epoch = kept.training["best_epoch"]
+    info.training |= {name: kept.training[name] for name in ("best_epoch", "device", "versions")}
+    epoch = kept.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
     then = replace(run, history=kept.training["history"], start=kept.training["start"])
-    print(f"best epoch: {epoch} of {run.epochs_done}{_selection(then.figures_of(epoch))}")
+    print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
     if epoch and run.start:
-        print(f"epoch 0, the regression before any step{_selection(run.start)}")
+        print(f"epoch 0, the regression before any step{in_words(run.start)}")
 
     step = images_a_step(max(info.image_size, info.enlarge_to))
     fused = fuse(network, step, "frozen")  # the same outputs, sooner
@@ -328,12 +259,6 @@ def evaluate_best(arrays, recipe, run, folder):
     if run.leak:
         print(f"warning: {run.leak}")
     return network, info
-
-
-def _selection(figures):
-    if "val_loss" not in figures:
-        return ""
-    return f": val accuracy {figures['val_accuracy']:.2%}, val loss {figures['val_loss']:.4f}"
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 python benchmarks/results.py clean-64-imagenet --archive FILE --imagenet FILE.h5
 python benchmarks/results.py --table
 
-A row is one command of prepro.py and one of train.py for each seed. Arrays that are there are used
-again; a training that was stopped goes on where it stopped. The figures go to
+A row is one command of prepro.py and one of train.py for each seed. The arrays are made anew, the
+same each time; a training that was stopped goes on where it stopped. The figures go to
 benchmarks/results/ROW.json: "test" and "val" hold means over the seeds, "runs" each seed's own.
 """
 
@@ -15,6 +15,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,7 +60,7 @@ ROWS = {
 }  # fmt: skip
 
 
-def main():
+def main() -> int:
     parser = cli.Parser(description=__doc__.splitlines()[0])
     parser.add_argument("row", nargs="?", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
     parser.add_argument("--archive", type=Path, help="of Caltech-101 (default: download it)")
@@ -75,32 +76,37 @@ def main():
     }
     os.chdir(ROOT)
     if args.row:
-        runs = [run(args.row, seed, **sources) for seed in ROWS[args.row].seeds]
-        keep(args.row, runs)
+        keep(args.row, run(args.row, **sources))
     print(table([args.row] if args.row else ROWS))
     return 0
 
 
-def commands(name, seed=0, archive=None, imagenet=None):
+def commands(
+    name: str, seed: int = 0, archive: Path | None = None, imagenet: Path | None = None
+) -> tuple[list[str], list[str]]:
     """Return a row's commands, for prepro.py and for train.py, as lists of words."""
     row = ROWS[name]
     arrays = f"datasets/{row.arrays}.h5"
-    source = []
-    if archive or not Path("datasets/caltech_101/train").is_dir():
-        source = ["--archive", str(archive)] if archive else ["--download"]
+    source = ["--archive", str(archive)] if archive else ["--download"]
     prepro = ["prepro.py", *source, *row.prepro.split(), "--output", arrays]
     words = [str(imagenet) if imagenet and w == "imagenet" else w for w in row.train.split()]
     model = f"models/{name}-{seed}.h5"
     return prepro, ["train.py", "--data", arrays, *words, "--seed", str(seed), "--model", model]
 
 
-def run(name, seed, **sources):
-    """Make the arrays where they are missing, train, and return what the model says of itself."""
-    prepro, train = commands(name, seed, **sources)
-    if not Path(train[2]).is_file():
-        call(prepro)
-    call([*train, "--resume"])
-    info = model_file.load_info(train[-1])
+def run(name: str, **sources: Path | None) -> list[dict]:
+    """Make a row's arrays, train on them with each seed, and return the runs' figures."""
+    call(commands(name, **sources)[0])
+    runs = []
+    for seed in ROWS[name].seeds:
+        _, train = commands(name, seed, **sources)
+        call([*train, "--resume"])
+        runs.append(figures_of(model_file.load_info(train[-1]), seed))
+    return runs
+
+
+def figures_of(info: model_file.ModelInfo, seed: int) -> dict:
+    """Return what is kept of a run from what its model file says of itself."""
     training = info.training
     history, start = training["history"], training["start"]
     curve = [[start["minutes"], start["val_accuracy"]]] if "val_accuracy" in start else []
@@ -113,18 +119,19 @@ def run(name, seed, **sources):
         "epochs": len(history["loss"]),
         "val_accuracy_by_minute": curve,
         "leak": info.leak,
+        "code": training["code"],
         "versions": training["versions"],
         "device": training["device"],
     }
 
 
-def call(command):
+def call(command: list[str]) -> None:
     print("$", shlex.join(["python", *command]), flush=True)
     if subprocess.run([sys.executable, *command]).returncode:
         raise UserError(f"{command[0]} failed (see above)")
 
 
-def keep(name, runs):
+def keep(name: str, runs: list[dict]) -> None:
     """Write a row's JSON file from its runs.
 
     Raises:
@@ -149,7 +156,6 @@ def keep(name, runs):
         "minutes": statistics.mean(part["minutes"] for part in runs),
         "seeds": [part["seed"] for part in runs],
         "goals": ROWS[name].goals,
-        "commit": git_commit(),
         "python": platform.python_version(),
         "runs": runs,
     }
@@ -160,17 +166,7 @@ def keep(name, runs):
     print(f"figures: {path.relative_to(ROOT)}")
 
 
-def git_commit():
-    """Return the commit the tree is at, with + where it was changed since; None without git."""
-    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
-    try:
-        described = subprocess.run(command, capture_output=True, text=True)
-    except FileNotFoundError:
-        return None
-    return described.stdout.strip() or None
-
-
-def table(names):
+def table(names: Iterable[str]) -> str:
     """Return the rows kept so far as a Markdown table."""
     lines = [
         "| row | seeds | minutes | test accuracy (95% interval) | mean per class (95% interval) "
@@ -197,7 +193,7 @@ def table(names):
     return "\n".join(lines)
 
 
-def percent(figures, key, low, high):
+def percent(figures: dict, key: str, low: str, high: str) -> str:
     """Return a figure as text: mean, standard deviation over the seeds, interval."""
     deviation = figures[f"{key}_std"]
     text = f"{100 * figures[key]:.2f}"

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from classifier.errors import UserError
@@ -72,8 +73,8 @@ def shown(script: str, *args) -> str:
     return shlex.join(["python", script, *map(str, args)])
 
 
-def start_keras():
-    """Import Keras and its backend without the backend's start-up notes on the terminal.
+def start_keras() -> ModuleType:
+    """Import and return Keras and its backend without the backend's start-up notes on the terminal.
 
     They come from compiled code before any Python setting is read, hence by file descriptor; where
     the import fails they are shown. KERAS_BACKEND chooses the backend, as always in Keras.

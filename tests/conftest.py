@@ -76,6 +76,16 @@ def tiny_arrays(tiny):
     return tiny / "datasets/tiny.h5"
 
 
+@pytest.fixture(scope="module")
+def eager():
+    """Compute step by step, which saves the seconds it takes to trace each network."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def network():
     """The whole ResNet-50 for CLASSES and 32 pixels, weights random; no test changes it."""

@@ -16,6 +16,8 @@ from classifier.training.run import Run
 def kept(monkeypatch):
     """What is written, in order: ("best.h5", epoch) and ("latest.h5", epochs)."""
     written = []
+    plain = SimpleNamespace(set_weights=lambda _: None)
+    monkeypatch.setattr(model_file, "build", lambda _: plain)
     monkeypatch.setattr(
         model_file, "save", lambda path, _, best_epoch: written.append((path.name, best_epoch))
     )
@@ -29,7 +31,8 @@ def kept(monkeypatch):
 
 def keeper_of(folder, start=None, **options):
     run = Run({"recipe": "scratch", "num_epochs": 9}, "print", start=start or {})
-    keeper = Keeper(run, folder, None, lambda: run.best_epoch, **options)
+    network = SimpleNamespace(get_weights=list)
+    keeper = Keeper(run, folder, network, lambda: run.best_epoch, **options)
     keeper.set_model(SimpleNamespace(stop_training=False))
     return keeper
 
@@ -52,7 +55,6 @@ def test_best_and_checkpoints_are_kept_when_they_are_due(tmp_path, kept):
     assert kept == [
         ("best.h5", 1), ("best.h5", 2), ("latest.h5", 2), ("latest.h5", 4), ("best.h5", 5),
     ]  # fmt: skip
-    assert keeper.saved == 4
 
 
 def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_path, kept):

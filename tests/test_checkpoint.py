@@ -43,7 +43,7 @@ def test_a_checkpoint_holds_every_variable_and_the_run(tmp_path):
         for a, b in zip(one, other, strict=True):
             np.testing.assert_array_equal(a.numpy(), b.numpy())
     seeds = [v for v in first.variables if "seed" in v.path]
-    assert len(seeds) == 2 * 5 + 1  # of each Dropout
+    assert len(seeds) == 2 * 3 + 1  # of each Dropout
 
 
 def test_a_long_history_fits(tmp_path):

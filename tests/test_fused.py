@@ -9,6 +9,8 @@ from small import small_network
 from classifier.training.fused import convolve, fuse, stage
 from resnet50 import resnet50
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (4, 64, 64, 3)).astype(np.uint8)
 LABELS = np.eye(3)[[0, 1, 2, 0]]
@@ -34,20 +36,18 @@ def network(whole=False):
     return model
 
 
-@pytest.mark.parametrize("norm", ["batch", "frozen"])
-def test_the_outputs_are_the_models(norm):
+def test_the_outputs_are_the_models():
     model = network(whole=True)
-    form = fuse(model, 4, norm)
-    np.testing.assert_allclose(
-        form.predict_on_batch(IMAGES), model.predict_on_batch(IMAGES), atol=1e-5
-    )
+    wanted = model.predict_on_batch(IMAGES)
+    for norm in ("batch", "frozen"):
+        form = fuse(model, 4, norm)
+        np.testing.assert_allclose(form.predict_on_batch(IMAGES), wanted, atol=1e-5, err_msg=norm)
 
 
 def after_a_step(model, trained):
     trained.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         keras.losses.CategoricalCrossentropy(),
-        run_eagerly=True,  # a step is sooner done than traced
     )
     loss = trained.train_on_batch(IMAGES, LABELS)
     return loss, {w.path: w.numpy() for layer in model.layers for w in layer.weights}
@@ -89,7 +89,7 @@ def test_frozen_stages_stay_and_the_others_move():
 
 @pytest.mark.parametrize(
     ("side", "size", "stride", "padding"),
-    [(4, 3, 1, "same"), (3, 3, 1, "same"), (8, 1, 1, "same"), (7, 1, 2, "same"), (9, 3, 1, "same")],
+    [(2, 3, 1, "same"), (1, 3, 1, "same"), (8, 1, 1, "same"), (7, 1, 2, "same"), (9, 3, 1, "same")],
 )
 def test_matrix_products_are_convolutions(side, size, stride, padding):
     x = RANDOM.normal(size=(2, side, side, 5)).astype(np.float32)
@@ -107,5 +107,5 @@ def test_the_random_states_of_dropout_are_the_networks_own():
         [layer.seed_generator.state for layer in one.layers if "drop" in layer.name]
         for one in (model, form)
     ]
-    assert len(states[0]) == 2 * 5 + 1
+    assert len(states[0]) == 2 * 3 + 1
     assert all(one is other for one, other in zip(*states, strict=True))

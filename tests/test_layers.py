@@ -56,9 +56,12 @@ def imports(path, everywhere):
 
 
 def top_level(node):
-    """Yield the nodes of a module that run when it is imported: all but those in functions."""
+    """Yield the nodes of a module that run when it is imported: not functions, nor for types."""
     for child in ast.iter_child_nodes(node):
-        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+        for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if not for_types and not isinstance(
+            child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+        ):
             yield child
             yield from top_level(child)
 

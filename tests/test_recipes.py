@@ -1,13 +1,12 @@
-"""The recipes, the flags that change them, and the optimizer they describe."""
+"""The recipes, and the flags that change them."""
 
 import re
 from dataclasses import asdict, fields, replace
 
-import keras
 import pytest
 
 import train
-from classifier.training.recipes import RECIPES, Recipe, make_optimizer
+from classifier.training.recipes import RECIPES, Recipe
 
 
 def recipe_of(*words):
@@ -43,23 +42,3 @@ def test_a_recipe_states_only_where_it_differs():
     for name, recipe in RECIPES.items():
         assert set(asdict(recipe)) == set(train.SETTINGS), name
     assert RECIPES["scratch"] == Recipe()
-
-
-def test_the_cosine_rises_for_the_warmup_and_falls_to_nothing():
-    recipe = Recipe(learning_rate=0.5, warmup=0.1)
-    rate = make_optimizer(recipe, 200)._learning_rate
-    assert [float(rate(step)) for step in (0, 10, 20, 110, 200)] == pytest.approx(
-        [0, 0.25, 0.5, 0.25, 0], abs=1e-6
-    )
-    rate = make_optimizer(replace(recipe, warmup=0), 200)._learning_rate
-    assert [float(rate(step)) for step in (0, 100, 200)] == pytest.approx([0.5, 0.25, 0], abs=1e-6)
-
-
-def test_the_constant_rate_stays_and_the_optimizer_is_the_recipes():
-    adam = make_optimizer(RECIPES["original"], 200)
-    assert isinstance(adam, keras.optimizers.Adam)
-    assert float(adam.learning_rate) == pytest.approx(0.005)
-    assert adam.weight_decay is None
-    sgd = make_optimizer(replace(RECIPES["scratch"], schedule="constant"), 200)
-    assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.9, True, 5e-4)
-    assert float(sgd.learning_rate) == pytest.approx(0.0125)

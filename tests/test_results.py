@@ -1,7 +1,9 @@
 """The script that makes the README's table of results, and the figures kept for it."""
 
 import json
+import shlex
 import sys
+from dataclasses import replace
 
 import pytest
 from conftest import ROOT
@@ -72,16 +74,20 @@ def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start):
     start = start and {"minutes": 1.0, **start}
     training = {
         "start": start, "test": FIGURES, "minutes": 3.0, "versions": {}, "device": "one",
+        "code": "0.2.0 abc",
         "history": {"loss": [1.0, 0.9], "minutes": [2.0, 3.0], "val_accuracy": [0.8, 0.9]},
     }  # fmt: skip
     info = ModelInfo(["a", "b"], 64, "clean", training, leak="known")
     monkeypatch.chdir(kept_in.parent)
     monkeypatch.setattr(results, "call", called.append)
     monkeypatch.setattr(results.model_file, "load_info", lambda _: info)
-    run = results.run(name, 3, archive=None, imagenet=None)
-    assert [command[0] for command in called] == ["prepro.py", "train.py"]
-    assert called[1][-1] == "--resume"
-    assert (run["leak"], run["epochs"], run["val"]) == ("known", 2, None)
+    monkeypatch.setitem(results.ROWS, name, replace(results.ROWS[name], seeds=(3, 4)))
+    run, other = results.run(name, archive=None, imagenet=None)
+    # The arrays are made anew, for those that are there may be of other flags.
+    assert [command[0] for command in called] == ["prepro.py", "train.py", "train.py"]
+    assert called[1][-1] == called[2][-1] == "--resume"
+    assert (run["seed"], run["leak"], run["epochs"], run["val"]) == (3, "known", 2, None)
+    assert (other["seed"], other["code"]) == (4, "0.2.0 abc")
     assert len(run["val_accuracy_by_minute"]) == 2 + ("val_accuracy" in start)
 
 
@@ -91,8 +97,7 @@ def test_the_scripts_read_every_rows_commands(monkeypatch, tmp_path, name, sourc
     (tmp_path / "a b.zip").touch()
     monkeypatch.chdir(tmp_path)
     made, trained = results.commands(name, 7, **sources)
-    monkeypatch.setattr(sys, "argv", made)
-    arrays = prepro.parse_args()
+    arrays = prepro.parse_args(made[1:])
     args, recipe = train.parse_args(trained[1:])
     assert (made[0], trained[0]) == ("prepro.py", "train.py")
     assert args.data == arrays.output
@@ -104,8 +109,7 @@ def test_what_is_kept_is_what_the_row_runs_and_the_readme_says():
         kept = json.loads(path.read_text())
         name = kept["row"]
         assert path.stem == name
-        _, words = results.commands(name)
-        assert kept["command"][1].split()[1:] == words
+        assert [shlex.split(line)[1:] for line in kept["command"]] == list(results.commands(name))
         mean = sum(run["test"]["accuracy"] for run in kept["runs"]) / len(kept["runs"])
         assert kept["test"]["accuracy"] == pytest.approx(mean)
         assert results.table([name]).splitlines()[-1] in (ROOT / "README.md").read_text()

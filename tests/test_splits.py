@@ -159,7 +159,8 @@ def test_too_few_photographs_name_the_class_and_the_number_needed(name, least):
         assign_splits(enough[:-1], range(2 * least - 1), protocol, 0)
     assert "'class 1'" in str(caught.value)
     assert f"{least - 1} usable images" in str(caught.value)
-    assert f"at least {least}:" in str(caught.value)
+    remedy = "raise --target-per-class" if name == "original" else "add images"
+    assert f"at least {least}: {remedy} or remove the class" in str(caught.value)
 
 
 def test_a_val_that_leaves_none_to_train_names_its_flag():

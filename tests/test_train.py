@@ -4,11 +4,11 @@ import contextlib
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from conftest import ROOT, run
 from small import run_train, small_network, weights_in
 
@@ -18,23 +18,15 @@ from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate
 from classifier.prediction import model_file
-from classifier.training import head
+from classifier.training import fit, head
 from classifier.training.callback import Keeper
 from classifier.training.run import Run
 
-COMMON = ("--data", "arrays.h5", "--batch-size", 16, "--precision", "float32")
+COMMON = ("--data", "arrays.h5", "--batch-size", 24, "--precision", "float32")
 SHORT = (*COMMON, "--num-epochs", 1)
 
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*run_functions_eagerly")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def eager():
-    """Computing step by step saves what it takes to trace each network."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +124,10 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
 
 def test_the_advice_says_what_is_kept_and_resumes_once(monkeypatch):
     begun = Run({"recipe": "scratch", "num_epochs": 9}, "print")
+    latest = Path("latest.h5")
     for words in (["--restart", "--dropout", "0.1"], ["--dropout", "0.1", "--resume"]):
         monkeypatch.setattr(sys, "argv", ["my train.py", *words])
-        told = train.advice(begun, 0, "latest.h5")
+        told = train.advice(begun, latest)
         assert told.endswith("\n  python 'my train.py' --dropout 0.1 --resume")
         assert "no checkpoint was due yet" in told
 
@@ -147,6 +140,25 @@ def test_a_diverging_run_leaves_nothing_of_an_earlier_one_to_be_judged(folder, c
         run_train(*diverging, "-lr", 100, "--weight-decay", 1)
     assert list((folder / "models/checkpoints/model").iterdir()) == []
     assert copied.read_bytes() == earlier
+
+
+def test_the_model_is_plain_keras_whatever_it_was_trained_in(folder, others):
+    words = ("--data", others / "split.h5", "--num-epochs", 1, "--batch-size", 16)
+    tune = ("--dropout", 0.3, "--precision", "bfloat16", "--model", "half.h5")
+    assert run_train(*words, *tune) == 0
+    network = keras.models.load_model("half.h5", compile=False)
+    assert {layer.compute_dtype for layer in network.layers[1:]} == {"float32"}
+    assert all(layer.trainable for layer in network.layers)
+    assert not any("drop" in layer.name for layer in network.layers)
+
+    # Its figures are those of float32.
+    with Arrays(others / "split.h5") as arrays:
+        info = model_file.load_info("half.h5")
+        figures = evaluate(
+            lambda images: model_file.probabilities(network, images, info.mirror),
+            arrays, "test", 2,
+        )  # fmt: skip
+    assert info.training["test"] == pytest.approx(figures, rel=1e-4)
 
 
 def test_the_best_model_of_another_run_is_not_judged_as_this_ones(copied):
@@ -273,7 +285,8 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     steps = []
     started = head.start_head
     monkeypatch.setattr(head, "start_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
-    monkeypatch.setattr(train, "images_a_step", lambda side: steps.append(side) or 5)
+    for module in (train, fit):
+        monkeypatch.setattr(module, "images_a_step", lambda side: steps.append(side) or 5)
     tune = ("--init", copied, "--enlarge-to", 48, "--freeze-stages", 5, "--num-epochs", 2)
     assert run_train(*COMMON, *tune, "-lr", 50, "--schedule", "constant",
                      "--model", "tuned.h5") == 0  # fmt: skip
@@ -296,19 +309,6 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     )
 
 
-def test_figures_are_those_of_float32_whatever_was_trained_in(folder, others):
-    words = ("--data", others / "split.h5", "--num-epochs", 1, "--batch-size", 16)
-    assert run_train(*words, "--precision", "bfloat16", "--model", "half.h5") == 0
-    with small_network(), Arrays(others / "split.h5") as arrays:
-        network, info = model_file.load("half.h5")
-        assert {layer.compute_dtype for layer in network.layers[1:]} == {"float32"}
-        figures = evaluate(
-            lambda images: model_file.probabilities(network, images, info.mirror),
-            arrays, "test", 2,
-        )  # fmt: skip
-    assert info.training["test"] == pytest.approx(figures, rel=1e-4)
-
-
 def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
     words = ("--data", others / "noval.h5", "--num-epochs", 2, "--patience", 1)
     assert run_train(*COMMON, *words, "--model", "last.h5") == 0
@@ -322,7 +322,7 @@ def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
 
 def test_the_next_command_can_be_copied(folder, capsys):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "fit", lambda *_: None)
+        patch.setattr(fit, "fit", lambda *_: None)
         patch.setattr(train, "evaluate_best", lambda *_: (None, None))
         patch.setattr(model_file, "save", lambda *_: None)
         run_train(*SHORT, "--model", "my model.h5", "--logs", "my logs", "--tensorboard-vis")

@@ -106,9 +106,10 @@ def assign_splits(
         pending = list(members[label].items())
         count = sum(len(indices) for _, indices in pending)
         if count < protocol.least:
+            more = "raise --target-per-class" if protocol.leaks else "add images"  # copies count
             raise UserError(
                 f"class {label!r} has {count} usable images, the protocol needs at least "
-                f"{protocol.least}: add images or remove the class"
+                f"{protocol.least}: {more} or remove the class"
             )
         held = sum(quota(count) for quota in protocol.quotas.values() if quota is not None)
         if None in protocol.quotas.values() and held >= count:
@@ -132,8 +133,8 @@ def assign_splits(
         if not _rank(placed, room)[0]:
             raise UserError(
                 f"class {label!r}: its {count} images are near-duplicates of so few photographs "
-                "that this split cannot keep them apart: add other images, remove the class, "
-                "lower --near-duplicate-bits or try another --seed"
+                "that this split cannot keep them apart: add other images, remove the class "
+                "or try another --seed"
             )
         for index, split in placed.items():
             splits[index] = split

@@ -8,6 +8,7 @@ weights, as plain arrays, into its own network: no code or configuration of the 
 import logging
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import DAMAGE, find_datasets, member, open_hdf5, read_json, write_json
+
+if TYPE_CHECKING:
+    import keras
 
 VERSION = 2
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
@@ -43,7 +47,7 @@ class ModelInfo:
     leak: str = ""
 
 
-def build(info: ModelInfo):
+def build(info: ModelInfo) -> "keras.Model":
     """Build our network for a model's classes and image size, weights fresh, in float32."""
     import keras
 
@@ -58,24 +62,23 @@ def build(info: ModelInfo):
         keras.config.set_dtype_policy(policy)
 
 
-def save(path: Path, model, info: ModelInfo) -> None:
-    """Write a model file; it appears whole, as a Keras model in float32.
+def save(path: Path, network: "keras.Model", info: ModelInfo) -> None:
+    """Write a model file; it appears whole.
 
     Args:
         path: ends in .h5.
-        model: a `resnet50`; saved as float32, without dropout and all of it trainable, whatever
-            it was trained with.
+        network: of `build`; it is made trainable as a whole.
         info: ModelInfo.
     """
-    plain = build(info)
-    plain.set_weights(model.get_weights())
+    for layer in network.layers:  # to set it on the network alone leaves them as they are
+        layer.trainable = True
     absl = logging.getLogger("absl")  # where Keras advises its newer format; ours is .h5 by design
     level = absl.level
     absl.setLevel(logging.ERROR)
     try:
         with atomic_write(path) as temporary:
-            reserve(temporary, 4 * plain.count_params() + 1_500_000)
-            plain.save(temporary, include_optimizer=False)
+            reserve(temporary, 4 * network.count_params() + 1_500_000)
+            network.save(temporary, include_optimizer=False)
             with h5py.File(temporary, "r+") as file:
                 write_json(file, "classifier", {"version": VERSION, **asdict(info)})
     finally:
@@ -92,8 +95,8 @@ def load_info(path: Path) -> ModelInfo:
         return _info(path, file)
 
 
-def load(path: Path):
-    """Read a model file: (keras.Model, ModelInfo). The model computes in float32.
+def load(path: Path) -> tuple["keras.Model", ModelInfo]:
+    """Read a model file; the model computes in float32.
 
     Raises:
         UserError: missing, damaged, not a model file of train.py, or its weights do not fit.
@@ -110,7 +113,7 @@ def load(path: Path):
     return model, info
 
 
-def probabilities(model, images: np.ndarray, mirror: bool) -> np.ndarray:
+def probabilities(model: "keras.Model", images: np.ndarray, mirror: bool) -> np.ndarray:
     """Return a network's probabilities for a batch of images.
 
     Args:
@@ -154,7 +157,9 @@ def _sound(info):
     )
 
 
-def layer_weights(file: h5py.File, layer: str, shapes: dict) -> list[np.ndarray] | str:
+def layer_weights(
+    file: h5py.File, layer: str, shapes: dict[str, tuple[int, ...]]
+) -> list[np.ndarray] | str:
     """Read the weights of one layer from a Keras .h5 file, as plain arrays.
 
     Args:
@@ -188,6 +193,6 @@ def layer_weights(file: h5py.File, layer: str, shapes: dict) -> list[np.ndarray]
     return values
 
 
-def shapes_of(layer) -> dict:
+def shapes_of(layer: "keras.Layer") -> dict[str, tuple[int, ...]]:
     """Return what `layer_weights` expects of a Keras layer, {name: shape}."""
     return {weight.name: tuple(weight.shape) for weight in layer.weights}

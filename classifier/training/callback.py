@@ -29,7 +29,6 @@ class Keeper(keras.callbacks.Callback):
 
     Attributes:
         diverged: whether a loss was not a finite number.
-        saved: number of epochs that latest.h5 has behind it; 0 where there is none.
     """
 
     def __init__(
@@ -44,8 +43,7 @@ class Keeper(keras.callbacks.Callback):
         super().__init__()
         self.run, self.folder, self.network, self.describe = run, folder, network, describe
         self.save_every, self.patience = save_every, patience
-        self.saved = run.epochs_done
-        self.diverged = False
+        self.diverged, self.plain = False, None
 
     def on_train_begin(self, logs=None):
         if not self.run.epochs_done and math.isfinite(self.run.start.get("val_loss", math.nan)):
@@ -74,7 +72,9 @@ class Keeper(keras.callbacks.Callback):
         self.run.finished = last or self.model.stop_training
         if self.run.finished or self.run.epochs_done % self.save_every == 0:
             checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
-            self.saved = self.run.epochs_done
 
     def _keep_best(self):
-        model_file.save(self.folder / "best.h5", self.network, self.describe())
+        info = self.describe()
+        self.plain = self.plain or model_file.build(info)  # in float32, without dropout
+        self.plain.set_weights(self.network.get_weights())
+        model_file.save(self.folder / "best.h5", self.plain, info)

@@ -1,7 +1,7 @@
 """Checkpoints: the whole state of a training run in one HDF5 file, to go on from."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
@@ -9,10 +9,13 @@ from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
 
-VERSION = 2
+if TYPE_CHECKING:
+    import keras
+
+VERSION = 3
 
 
-def save(path: Path, model, run: dict[str, Any]) -> None:
+def save(path: Path, model: "keras.Model", run: dict[str, Any]) -> None:
     """Write a compiled model's and its optimizer's variables, random seeds included, and the run.
 
     Args:
@@ -48,7 +51,7 @@ def load_run(path: Path) -> dict[str, Any]:
     return kept
 
 
-def restore(path: Path, model) -> None:
+def restore(path: Path, model: "keras.Model") -> None:
     """Put a checkpoint's variables into a compiled model.
 
     Raises:

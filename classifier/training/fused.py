@@ -68,7 +68,7 @@ def stage(name: str) -> int:
 class FixedBatch(keras.layers.Layer):
     """Tell TensorFlow the size of training batches: 38 images/s instead of 32 (192x192, frozen)."""
 
-    def __init__(self, batch_size, **options):
+    def __init__(self, batch_size: int, **options):
         super().__init__(dtype="uint8", autocast=False, **options)
         self.batch_size = batch_size
 
@@ -90,7 +90,9 @@ class Convolution(keras.layers.Layer):
         norm: BatchNormalization to be folded in, or None.
     """
 
-    def __init__(self, conv, norm=None, **options):
+    def __init__(
+        self, conv: layers.Conv2D, norm: layers.BatchNormalization | None = None, **options
+    ):
         super().__init__(dtype=conv.dtype_policy, **options)
         self.conv, self.norm = conv, norm
         self.trainable = conv.trainable
@@ -111,7 +113,9 @@ class Convolution(keras.layers.Layer):
         return {**super().get_config(), "conv": self.conv.name}  # for TensorBoard's graph
 
 
-def convolve(x, kernel, stride, padding):
+def convolve(
+    x: keras.KerasTensor, kernel: keras.KerasTensor, stride: int, padding: str
+) -> keras.KerasTensor:
     """Convolve (N, H, W, C) with (k, k, C, filters); small feature maps by a matrix product."""
     size, side = kernel.shape[0], -(-x.shape[1] // stride)
     small = side <= PRODUCT_SIDE.get(size, 0) and padding == "same"
@@ -129,7 +133,7 @@ def convolve(x, kernel, stride, padding):
     return ops.reshape(y, (-1, height, width, kernel.shape[-1]))
 
 
-def add_bias(x, bias):
+def add_bias(x: keras.KerasTensor, bias: keras.KerasTensor) -> keras.KerasTensor:
     """Add (C,) to (N, H, W, C); in TensorFlow in a form it computes along with the convolution."""
     if keras.backend.backend() != "tensorflow":
         return x + bias
@@ -145,7 +149,7 @@ class FusedBatchNorm(keras.layers.Layer):
         norm: the BatchNormalization whose variables it uses.
     """
 
-    def __init__(self, norm, **options):
+    def __init__(self, norm: layers.BatchNormalization, **options):
         super().__init__(dtype=norm.dtype_policy, **options)
         self.norm = norm
         self.trainable = norm.trainable

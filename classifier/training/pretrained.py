@@ -1,6 +1,7 @@
 """Weights to start from: Keras' ImageNet weights, or a Keras ResNet-50 .h5 file."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
@@ -8,8 +9,11 @@ from classifier.errors import UserError
 from classifier.hdf5 import open_hdf5
 from classifier.prediction.model_file import layer_weights, load_info, shapes_of
 
+if TYPE_CHECKING:
+    import keras
 
-def load_imagenet(model) -> int:
+
+def load_imagenet(model: "keras.Model") -> int:
     """Put Keras' own ImageNet weights, downloaded and checked by Keras, into a `resnet50`.
 
     Returns:
@@ -36,7 +40,7 @@ def load_imagenet(model) -> int:
     return taken
 
 
-def load_file(model, path: Path, classes: list[str]) -> int:
+def load_file(model: "keras.Model", path: Path, classes: list[str]) -> int:
     """Put the weights of a .h5 file into a `resnet50`.
 
     Args:

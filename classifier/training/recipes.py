@@ -56,22 +56,3 @@ RECIPES = {
         freeze_stages=1,
     ),
 }
-
-
-def make_optimizer(recipe: Recipe, steps: int):
-    """Return the Keras optimizer of a recipe; `steps` is the run's whole number of steps."""
-    from keras import optimizers
-
-    rate = recipe.learning_rate
-    warmup = round(recipe.warmup * steps)
-    if recipe.schedule == "cosine":
-        rate = optimizers.schedules.CosineDecay(
-            0.0 if warmup else rate,
-            max(1, steps - warmup),
-            warmup_target=rate if warmup else None,
-            warmup_steps=warmup,
-        )
-    decay = recipe.weight_decay or None
-    if recipe.optimizer == "adam":
-        return optimizers.Adam(rate, weight_decay=decay)
-    return optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=decay)

@@ -1,11 +1,13 @@
 """One training run: what it is, what has become of it, and how it is begun or gone on with."""
 
 import math
+import subprocess
 import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from classifier import __version__
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.prediction.model_file import ModelInfo
@@ -21,6 +23,7 @@ class Run:
         arguments: the flags that decide what comes out, {name: plain JSON value}.
         fingerprint: of the arrays' content.
         id: start and recipe; names the run's TensorBoard folder.
+        code: version and commit of the program that began it.
         leak: why its figures are too good, in words; "" if nothing is known against them.
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
@@ -32,6 +35,7 @@ class Run:
     arguments: dict[str, Any]
     fingerprint: str
     id: str = ""
+    code: str = ""
     leak: str = ""
     start: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -40,6 +44,7 @@ class Run:
 
     def __post_init__(self):
         self.id = self.id or time.strftime("%Y%m%d-%H%M%S-") + self.arguments["recipe"]
+        self.code = self.code or code_version()
 
     @property
     def epochs_done(self) -> int:
@@ -83,7 +88,7 @@ class Run:
             raise ValueError("no run")
         run = cls(**value)
         sound = (
-            all(isinstance(text, str) for text in (run.fingerprint, run.id, run.leak))
+            all(isinstance(text, str) for text in (run.fingerprint, run.id, run.code, run.leak))
             and isinstance(run.start, dict)
             and isinstance(run.history, dict)
             and all(isinstance(values, list) for values in run.history.values())
@@ -99,6 +104,23 @@ class Run:
 
 def _is_number(value):
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def code_version() -> str:
+    """Return this program's version and commit, "0.2.0 1a2b3c4d5e6f"; + for changes since."""
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12"]
+    try:
+        found = subprocess.run([*git, "--dirty=+"], capture_output=True, text=True)
+        return f"{__version__} {found.stdout.strip()}".strip()
+    except OSError:
+        return __version__
+
+
+def in_words(figures: dict[str, float]) -> str:
+    """Return ": val accuracy 90.00%, val loss 0.3000"; "" for figures without val's."""
+    if "val_loss" not in figures:
+        return ""
+    return f": val accuracy {figures['val_accuracy']:.2%}, val loss {figures['val_loss']:.4f}"
 
 
 def checkpoint_folder(model: Path) -> Path:
@@ -181,6 +203,7 @@ def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
     training = {
         "arguments": run.arguments,
         "run": run.id,
+        "code": run.code,
         "start": run.start,
         "history": run.history,
         "best_epoch": run.best_epoch,

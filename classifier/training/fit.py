@@ -1,0 +1,129 @@
+"""Training itself: the network's fused form, compiled, through the epochs of a run."""
+
+import re
+import sys
+from pathlib import Path
+
+import keras
+
+from classifier.data.arrays import Arrays
+from classifier.errors import UserError
+from classifier.evaluation.evaluate import images_a_step
+from classifier.training import checkpoint
+from classifier.training.batches import Batches
+from classifier.training.callback import Keeper
+from classifier.training.fused import fuse
+from classifier.training.head import regression_head
+from classifier.training.optimizer import make_optimizer
+from classifier.training.recipes import Recipe
+from classifier.training.run import Run, describe, in_words
+
+# Each backend has an error of its own for it.
+OUT_OF_MEMORY = re.compile("resource_?exhausted|out ?of ?memory|OOM when", re.IGNORECASE)
+
+
+def fit(
+    network: keras.Model,
+    arrays: Arrays,
+    recipe: Recipe,
+    run: Run,
+    folder: Path,
+    save_every: int = 1,
+    logs: Path | None = None,
+) -> None:
+    """Train from the run's last epoch on until it is finished; best.h5 and latest.h5 keep it.
+
+    Args:
+        network: `resnet50`, with the weights that a fresh run starts from.
+        arrays: an open Arrays, with a train split.
+        recipe: Recipe.
+        run: Run; each epoch's figures are added to it, and those of its regression head before.
+        folder: of best.h5 and latest.h5; for a run that goes on, latest.h5 lies there.
+        save_every: epochs between checkpoints.
+        logs: the run's folder for TensorBoard, or None.
+
+    Raises:
+        UserError: the loss diverged, or a batch is too large for the memory.
+        KeyboardInterrupt: as it came.
+    """
+    batch_size = run.arguments["batch_size"]
+    batches = Batches(
+        arrays,
+        "train",
+        batch_size,
+        run.arguments["seed"],
+        run.epochs_done,
+        copies=recipe.copies,
+        crop=recipe.crop,
+    )
+    val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
+    model = compiled(network, recipe, batch_size, len(batches) * recipe.num_epochs)
+    keeper = Keeper(
+        run,
+        folder,
+        network,
+        lambda: describe(run, arrays, recipe),
+        save_every,
+        run.arguments["patience"],
+    )
+    callbacks = [keeper]
+    if logs is not None:
+        from classifier.training.tensorboard import TensorBoard
+
+        callbacks.append(TensorBoard(logs, batches))
+    try:
+        if run.epochs_done:
+            checkpoint.restore(folder / "latest.h5", model)
+        elif recipe.head == "regression":
+            step = images_a_step(max(arrays.image_size, recipe.enlarge_to))
+            run.start = regression_head(model, arrays, step, val)
+            run.minutes = run.start["minutes"]
+            print(
+                f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
+                f"{in_words(run.start)}, {run.minutes:.1f} minutes"
+            )
+        model.fit(
+            batches,
+            validation_data=val,
+            epochs=recipe.num_epochs,
+            initial_epoch=run.epochs_done,
+            shuffle=False,  # the batches have an order of their own for each epoch
+            callbacks=callbacks,
+            verbose=1 if sys.stdout.isatty() else 2,
+        )
+    except Exception as error:
+        if not OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
+            raise
+        raise UserError(
+            f"--batch-size {batch_size}: too little memory for so many images of "
+            f"{max(arrays.image_size, recipe.enlarge_to)} pixels; lower it"
+        ) from error
+    if keeper.diverged:
+        best = folder / "best.h5"
+        raise UserError(
+            f"the loss is not a number after {run.epochs_done} epochs "
+            f"({f'best model so far: {best}' if best.exists() else 'no model yet'}): lower "
+            f"--learning-rate (now {recipe.learning_rate:g}) and --restart"
+        )
+
+
+def compiled(network: keras.Model, recipe: Recipe, batch_size: int, steps: int) -> keras.Model:
+    """Return the form of a `resnet50` that is trained, compiled as the recipe asks.
+
+    Args:
+        network: `resnet50`.
+        recipe: Recipe.
+        batch_size: of every training batch.
+        steps: the run's whole number of steps.
+    """
+    model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages)
+    optimizer = make_optimizer(recipe, steps)
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+        metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
+    )
+    # With these variables and the metric's there before the first step, TensorFlow traces it once,
+    # not twice: it was done after 12 s instead of 22 (2 cores).
+    optimizer.build(model.trainable_variables)
+    return model
