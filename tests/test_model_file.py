@@ -1,12 +1,17 @@
+import shutil
+
 import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import CLASSES, IMAGES
+from small import small_network
 
 from classifier import hdf5
 from classifier.errors import UserError
 from classifier.prediction import model_file
+
+pytestmark = pytest.mark.usefixtures("eager")
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +36,25 @@ def test_keras_reads_it_too(network, saved):
     )
 
 
-def test_configuration_in_the_file_is_never_used(saved, tmp_path):
-    path = tmp_path / "model.h5"
-    path.write_bytes(saved.read_bytes())
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A model file of the small network, which is sooner built."""
+    path = tmp_path_factory.mktemp("small") / "model.h5"
+    info = model_file.ModelInfo(CLASSES, 32, "clean")
+    with small_network():
+        model_file.save(path, model_file.build(info), info)
+    return path
+
+
+@pytest.fixture
+def path(small, tmp_path):
+    """A copy of it to be changed; what is loaded in the test is the small network."""
+    shutil.copy(small, tmp_path / "model.h5")
+    with small_network():
+        yield tmp_path / "model.h5"
+
+
+def test_configuration_in_the_file_is_never_used(path):
     with h5py.File(path, "r+") as file:
         file.attrs["model_config"] = "import os; this is no configuration"
     model_file.load(path)
@@ -69,7 +90,7 @@ def damage(path, how):
             del file["classifier"]
             file["classifier"] = np.array(["{}"], h5py.string_dtype())
         elif how == "layer":
-            del file["model_weights/res3a_branch2a"]
+            del file["model_weights/res5a_branch2a"]
         elif how == "nan":
             conv1[name][0, 0, 0, 0] = np.nan
         elif how == "shape":
@@ -102,9 +123,7 @@ def damage(path, how):
         "layer link",
     ],
 )
-def test_a_file_that_is_no_sound_model_is_refused_in_one_line(saved, tmp_path, how):
-    path = tmp_path / "model.h5"
-    path.write_bytes(saved.read_bytes())
+def test_a_file_that_is_no_sound_model_is_refused_in_one_line(path, how):
     damage(path, how)
     with pytest.raises(UserError) as caught:
         model_file.load(path)

@@ -15,6 +15,8 @@ from classifier.prediction import model_file
 from classifier.training import pretrained
 from resnet50 import resnet50
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(scope="module")
 def saved(network, tmp_path_factory):
@@ -30,45 +32,46 @@ def test_init_takes_our_own_model_with_its_head(network, saved):
     assert pretrained.load_file(fresh, saved, ["x", "y", "z"]) == 106
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path, whole):
+def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path):
     theirs = keras.applications.ResNet50(
         weights=None, include_top=False, input_shape=(32, 32, 3), pooling="avg"
     )
-    path = tmp_path / "keras.h5"
-    if whole:
-        theirs.save(path)
-    else:  # the layout of the official file: groups by layer, with their weights' names
-        with h5py.File(path, "w") as file:
-            for layer in theirs.layers:
-                group = file.create_group(layer.name)
-                names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
-                group.attrs["weight_names"] = np.array(names, "S")
-                for name, value in zip(names, layer.get_weights(), strict=True):
-                    group[name] = value
-    ours = resnet50((32, 32, 3), 5, dropout=0)
-    assert pretrained.load_file(ours, path, list("abcde")) == 106
-    features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
+    theirs.save(tmp_path / "whole.h5")
+    # The layout of the official file: groups by layer, with their weights' names.
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        for layer in theirs.layers:
+            group = file.create_group(layer.name)
+            names = [f"{layer.name}/{w.name}:0" for w in layer.weights]
+            group.attrs["weight_names"] = np.array(names, "S")
+            for name, value in zip(names, layer.get_weights(), strict=True):
+                group[name] = value
     scaled = keras.applications.resnet50.preprocess_input(IMAGES.astype(np.float32))
-    np.testing.assert_allclose(
-        features.predict_on_batch(IMAGES), theirs.predict_on_batch(scaled), atol=1e-4
-    )
+    wanted = theirs.predict_on_batch(scaled)
+    ours = resnet50((32, 32, 3), 5, dropout=0)
+    features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
+    for name in ("whole.h5", "weights.h5"):
+        ours.set_weights([np.zeros_like(weight) for weight in ours.get_weights()])
+        assert pretrained.load_file(ours, tmp_path / name, list("abcde")) == 106
+        np.testing.assert_allclose(
+            features.predict_on_batch(IMAGES), wanted, atol=1e-4, err_msg=name
+        )
 
 
 def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     other.save(tmp_path / "other.h5")
+    with small_network():
+        ours = resnet50((32, 32, 3), 2)
     with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
-        pretrained.load_file(resnet50((32, 32, 3), 2), tmp_path / "other.h5", ["a", "b"])
+        pretrained.load_file(ours, tmp_path / "other.h5", ["a", "b"])
 
 
-def test_a_model_without_its_description_is_not_taken_for_keras_weights(saved, tmp_path):
-    path = tmp_path / "model.h5"
-    path.write_bytes(saved.read_bytes())
+def test_a_model_without_its_description_is_not_taken_for_keras_weights(network, tmp_path):
+    path = model_of(tmp_path / "model.h5")
     with h5py.File(path, "r+") as file:
         file["classifier"][0] = ord("x")
     for read in (
-        lambda: pretrained.load_file(resnet50((32, 32, 3), 3), path, CLASSES),
+        lambda: pretrained.load_file(network, path, CLASSES),
         lambda: pretrained.leak_of(path, arrays()),
     ):
         with pytest.raises(UserError, match=r"model\.h5"):

@@ -5,10 +5,17 @@ import pytest
 from classifier.training.pretrained import applications_name
 from resnet50 import STAGES, convolutional_block, identity_block, resnet50
 
+pytestmark = pytest.mark.usefixtures("eager")
+
 
 @pytest.fixture(scope="module")
 def network():
     return resnet50()
+
+
+@pytest.fixture(scope="module")
+def other():
+    return resnet50(dropout=0, zero_init=True)
 
 
 def count(weights):
@@ -30,13 +37,11 @@ def test_layers_have_the_originals_names(network):
     assert blocks == {f"{s}{c}" for s, (_, n, _) in STAGES.items() for c in "abcdef"[:n]}
 
 
-def test_dropout_stands_in_every_block_and_before_the_head(network):
+def test_dropout_stands_in_every_block_and_before_the_head(network, other):
     dropouts = [layer for layer in network.layers if isinstance(layer, keras.layers.Dropout)]
     assert len(dropouts) == 2 * sum(n for _, n, _ in STAGES.values()) + 1
     assert {layer.rate for layer in dropouts} == {0.5}
-    assert not [
-        layer for layer in resnet50(dropout=0).layers if isinstance(layer, keras.layers.Dropout)
-    ]
+    assert not [layer for layer in other.layers if isinstance(layer, keras.layers.Dropout)]
 
 
 def test_equals_keras_applications_with_equal_weights():
@@ -69,11 +74,9 @@ def test_any_size_and_number_of_classes(size, classes):
     np.testing.assert_allclose(outputs.sum(axis=1), 1, atol=1e-5)
 
 
-def test_zero_init_starts_every_block_as_its_shortcut():
+def test_zero_init_starts_every_block_as_its_shortcut(other):
     scales = {
-        layer.name: layer.get_weights()[0]
-        for layer in resnet50(zero_init=True).layers
-        if layer.name.startswith("bn")
+        layer.name: layer.get_weights()[0] for layer in other.layers if layer.name.startswith("bn")
     }
     last = {name for name in scales if name.endswith("branch2c")}
     assert len(last) == sum(n for _, n, _ in STAGES.values())

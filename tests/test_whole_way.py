@@ -1,6 +1,7 @@
 """The three scripts one after the other through their real command lines, and TensorBoard."""
 
 import csv
+import functools
 import io
 import json
 import re
@@ -20,7 +21,9 @@ import predict
 from classifier.errors import UserError
 from classifier.prediction import model_file
 
-TRAIN = ("--data", "datasets/tiny.h5", "-lr", 0.005, "--num-epochs", 2, "--batch-size", 8,
+pytestmark = pytest.mark.usefixtures("eager")
+
+TRAIN = ("--data", "datasets/tiny.h5", "-lr", 0.005, "--num-epochs", 2, "--batch-size", 16,
          "--dropout", 0.2, "--precision", "float32", "--patience", 0, "--no-mirror")  # fmt: skip
 
 
@@ -32,10 +35,17 @@ def trained(tiny, tiny_arrays):
     return tiny, result
 
 
+load_once = functools.cache(model_file.load)
+
+
 @pytest.fixture
 def predicted(trained, monkeypatch, capsys):
-    """A function that runs predict.py's main in this process: (its status, output, errors)."""
+    """A function that runs predict.py's main in this process: (its status, output, errors).
+
+    What a model file gives is kept from call to call.
+    """
     monkeypatch.chdir(trained[0])
+    monkeypatch.setattr(model_file, "load", load_once)
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
