@@ -2,13 +2,18 @@
 
 import json
 import math
+import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
 
+from classifier import __version__
 from classifier.errors import UserError
 from classifier.training import checkpoint
-from classifier.training.run import Run, checkpoint_folder, start_or_resume
+from classifier.training import run as run_module
+from classifier.training.run import Run, checkpoint_folder, code_version, start_or_resume
 
 ARGUMENTS = {"recipe": "scratch", "num_epochs": 5, "learning_rate": 0.1}
 
@@ -134,3 +139,35 @@ def test_numbers_of_numpy_become_plain_ones():
     run = run_with()
     run.add_epoch({"loss": np.float32(1.5)}, np.float64(1))
     json.dumps(run.to_json())
+
+
+def git(folder, *words):
+    subprocess.run(
+        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="no git here")
+def test_a_run_says_which_code_began_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "ROOT", tmp_path)
+    assert code_version() == __version__
+    git(tmp_path, "init")
+    (tmp_path / "train.py").write_text("one")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-m", "first")
+    assert re.fullmatch(rf"{re.escape(__version__)} [0-9a-f]{{12}}", code_version())
+    (tmp_path / "train.py").write_text("two")
+    run = Run(dict(ARGUMENTS), "print")
+    assert re.fullmatch(rf"{re.escape(__version__)} [0-9a-f]{{12}}\+", run.code)
+
+    # A resumed run keeps it; and a program within another's repository has no commit of its own.
+    monkeypatch.setattr(run_module, "ROOT", tmp_path / "within")
+    (tmp_path / "within").mkdir()
+    assert code_version() == __version__
+    assert Run.from_json(run.to_json()).code == run.code
+
+
+def test_without_git_the_code_has_its_version(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    assert code_version() == __version__

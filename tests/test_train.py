@@ -1,6 +1,7 @@
 """train.py in this process, on the small network: what goes wrong, and how a run goes on."""
 
 import contextlib
+import importlib.metadata
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate
 from classifier.prediction import model_file
-from classifier.training import fit, head
+from classifier.training import fit, head, precision
 from classifier.training.callback import Keeper
 from classifier.training.run import Run
 
@@ -118,7 +119,12 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
 
     # A finished run that is resumed is judged again, not trained.
     before = (folder / "models/checkpoints/my parts/latest.h5").read_bytes()
-    assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision, "device", lambda: "another machine")
+        patch.setattr(importlib.metadata, "version", lambda _: "another version")
+        assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
+    again = model_file.load_info("models/my parts.h5").training
+    assert again == other
     assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
 
 

@@ -1,5 +1,7 @@
 """Training itself: the network's fused form, compiled, through the epochs of a run."""
 
+import errno
+import os
 import re
 import sys
 from pathlib import Path
@@ -18,8 +20,8 @@ from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import Recipe
 from classifier.training.run import Run, describe, in_words
 
-# Each backend has an error of its own for it.
-OUT_OF_MEMORY = re.compile("resource_?exhausted|out ?of ?memory|OOM when", re.IGNORECASE)
+# TensorFlow, JAX and PyTorch have errors of their own for it; these words stand in all of them.
+OUT_OF_MEMORY = re.compile("OOM when|out of memory|tried to allocate", re.IGNORECASE)
 
 
 def fit(
@@ -44,6 +46,7 @@ def fit(
 
     Raises:
         UserError: the loss diverged, or a batch is too large for the memory.
+        OSError: a disk is full.
         KeyboardInterrupt: as it came.
     """
     batch_size = run.arguments["batch_size"]
@@ -75,7 +78,7 @@ def fit(
         if run.epochs_done:
             checkpoint.restore(folder / "latest.h5", model)
         elif recipe.head == "regression":
-            step = images_a_step(max(arrays.image_size, recipe.enlarge_to))
+            step = min(batch_size, images_a_step(max(arrays.image_size, recipe.enlarge_to)))
             run.start = regression_head(model, arrays, step, val)
             run.minutes = run.start["minutes"]
             print(
@@ -92,7 +95,10 @@ def fit(
             verbose=1 if sys.stdout.isatty() else 2,
         )
     except Exception as error:
-        if not OUT_OF_MEMORY.search(f"{type(error).__name__} {error}"):
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):  # which TensorFlow says in an error of its own
+            raise OSError(errno.ENOSPC, full, str(logs or folder)) from error
+        if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(
             f"--batch-size {batch_size}: too little memory for so many images of "
@@ -117,13 +123,12 @@ def compiled(network: keras.Model, recipe: Recipe, batch_size: int, steps: int) 
         steps: the run's whole number of steps.
     """
     model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages)
-    optimizer = make_optimizer(recipe, steps)
     model.compile(
-        optimizer,
+        make_optimizer(recipe, steps),
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )
     # With these variables and the metric's there before the first step, TensorFlow traces it once,
     # not twice: it was done after 12 s instead of 22 (2 cores).
-    optimizer.build(model.trainable_variables)
+    model.optimizer.build(model.trainable_variables)
     return model

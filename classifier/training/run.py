@@ -14,6 +14,8 @@ from classifier.prediction.model_file import ModelInfo
 from classifier.training import checkpoint
 from classifier.training.recipes import Recipe
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 @dataclass
 class Run:
@@ -107,11 +109,19 @@ def _is_number(value):
 
 
 def code_version() -> str:
-    """Return this program's version and commit, "0.2.0 1a2b3c4d5e6f"; + for changes since."""
-    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--abbrev=12"]
+    """Return this program's version and commit, "0.2.0 1a2b3c4d5e6f"; + for changes since.
+
+    The version alone where there is no git, or where the program stands in another's repository.
+    """
+
+    def git(*words):
+        found = subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True)
+        return found.stdout.strip()
+
     try:
-        found = subprocess.run([*git, "--dirty=+"], capture_output=True, text=True)
-        return f"{__version__} {found.stdout.strip()}".strip()
+        if git("rev-parse", "--show-toplevel") != ROOT.as_posix():
+            return __version__
+        return f"{__version__} {git('describe', '--always', '--abbrev=12', '--dirty=+')}"
     except OSError:
         return __version__
 
