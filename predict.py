@@ -19,7 +19,7 @@ from classifier.evaluation.evaluate import images_a_step
 Predictions = list[tuple[str, float]]  # (label, probability), best first
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(description=__doc__)
     add = parser.add_argument
     add(
@@ -45,7 +45,7 @@ def parse_args() -> argparse.Namespace:
     )
     form.add_argument("--csv", action="store_true", help="file, rank, label, probability")
     add("--strict", action="store_true", help="fail if any image cannot be read")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def main() -> int:

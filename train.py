@@ -21,7 +21,7 @@ from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import (
     Run,
     checkpoint_folder,
-    describe,
+    code_version,
     in_words,
     load,
     start_or_resume,
@@ -146,6 +146,7 @@ def main() -> int:
             fresh = Run(
                 {name: getattr(args, name) for name in decisive},
                 arrays.fingerprint,
+                code=code_version(),
                 leak=leak_of(args.init, arrays),
             )
             run = start_or_resume(fresh, folder, args.resume, args.restart)
@@ -164,7 +165,7 @@ def main() -> int:
                 except KeyboardInterrupt:
                     print(advice(run, folder / "latest.h5"), file=sys.stderr)
                     raise SystemExit(130) from None
-            network, info = evaluate_best(arrays, recipe, run, folder)
+            network, info = evaluate_best(arrays, run, folder)
             model_file.save(args.model, network, info)
         photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
     print(f"model: {args.model}")
@@ -228,25 +229,24 @@ def advice(run: Run, latest: Path) -> str:
 
 
 def evaluate_best(
-    arrays: Arrays, recipe: Recipe, run: Run, folder: Path
+    arrays: Arrays, run: Run, folder: Path
 ) -> tuple["keras.Model", model_file.ModelInfo]:
     """Print the figures of the run's best epoch; return its network and ModelInfo, with them."""
     cli.start_keras()
     from classifier.training.fused import fuse
 
     best = folder / "best.h5"
-    network, kept = model_file.load(best)
-    if kept.training.get("run") != run.id:
+    network, info = model_file.load(best)
+    if info.training.get("run") != run.id:
         raise UserError(f"{best}: not of run {run.id}, whose best epoch is lost; use --restart")
-    info = describe(run, arrays, recipe)
-    info.training |= {name: kept.training[name] for name in ("best_epoch", "device", "versions")}
-    epoch = kept.training["best_epoch"]
+    epoch = info.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
-    then = replace(run, history=kept.training["history"], start=kept.training["start"])
+    then = replace(run, history=info.training["history"], start=info.training["start"])
     print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{in_words(run.start)}")
 
+    info.training |= run.progress()
     step = images_a_step(max(info.image_size, info.enlarge_to))
     fused = fuse(network, step, "frozen")  # the same outputs, sooner
     for split in ("val", "test"):

@@ -823,10 +823,9 @@ def test_the_folder_of_photographs_can_be_the_current_one(small):
         ("--protocol", "original", "--val-per-class", "5"),
     ],
 )
-def test_flags_out_of_range_fail_in_one_line(flags, monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["prepro.py", *flags])
+def test_flags_out_of_range_fail_in_one_line(flags, capsys):
     with pytest.raises(SystemExit) as caught:
-        prepro.parse_args()
+        prepro.parse_args(flags)
     assert caught.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -835,8 +834,7 @@ def test_the_output_stands_beside_the_photographs_and_is_never_the_archive(
     monkeypatch, capsys, tmp_path
 ):
     def output(*flags):
-        monkeypatch.setattr("sys.argv", ["prepro.py", *map(str, flags)])
-        return prepro.parse_args().output
+        return prepro.parse_args(list(map(str, flags))).output
 
     (tmp_path / "set/train").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "set/train")

@@ -43,8 +43,7 @@ def test_a_command_is_read(command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
     words = shlex.split(command)
-    monkeypatch.setattr("sys.argv", words)
-    PARSE[words[0]]()
+    PARSE[words[0]](words[1:])
 
 
 def test_every_file_named_is_there():

@@ -158,7 +158,7 @@ def test_a_run_says_which_code_began_it(tmp_path, monkeypatch):
     git(tmp_path, "commit", "-m", "first")
     assert re.fullmatch(rf"{re.escape(__version__)} [0-9a-f]{{12}}", code_version())
     (tmp_path / "train.py").write_text("two")
-    run = Run(dict(ARGUMENTS), "print")
+    run = Run(dict(ARGUMENTS), "print", code=code_version())
     assert re.fullmatch(rf"{re.escape(__version__)} [0-9a-f]{{12}}\+", run.code)
 
     # A resumed run keeps it; and a program within another's repository has no commit of its own.

@@ -14,6 +14,7 @@ from conftest import ROOT, run
 from small import run_train, small_network, weights_in
 
 import train
+from classifier import __version__
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
@@ -125,6 +126,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
         assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
     again = model_file.load_info("models/my parts.h5").training
     assert again == other
+    assert again["code"].startswith(__version__)
     assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
 
 

@@ -49,7 +49,7 @@ def fit(
         OSError: a disk is full.
         KeyboardInterrupt: as it came.
     """
-    batch_size = run.arguments["batch_size"]
+    batch_size, side = run.arguments["batch_size"], max(arrays.image_size, recipe.enlarge_to)
     batches = Batches(
         arrays,
         "train",
@@ -78,7 +78,7 @@ def fit(
         if run.epochs_done:
             checkpoint.restore(folder / "latest.h5", model)
         elif recipe.head == "regression":
-            step = min(batch_size, images_a_step(max(arrays.image_size, recipe.enlarge_to)))
+            step = min(batch_size, images_a_step(side))
             run.start = regression_head(model, arrays, step, val)
             run.minutes = run.start["minutes"]
             print(
@@ -101,8 +101,8 @@ def fit(
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(
-            f"--batch-size {batch_size}: too little memory for so many images of "
-            f"{max(arrays.image_size, recipe.enlarge_to)} pixels; lower it"
+            f"--batch-size {batch_size}: too little memory for so many images of {side} pixels; "
+            "lower it"
         ) from error
     if keeper.diverged:
         best = folder / "best.h5"

@@ -25,7 +25,7 @@ class Run:
         arguments: the flags that decide what comes out, {name: plain JSON value}.
         fingerprint: of the arrays' content.
         id: start and recipe; names the run's TensorBoard folder.
-        code: version and commit of the program that began it.
+        code: version and commit of the program that began it, of `code_version`.
         leak: why its figures are too good, in words; "" if nothing is known against them.
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
@@ -46,7 +46,6 @@ class Run:
 
     def __post_init__(self):
         self.id = self.id or time.strftime("%Y%m%d-%H%M%S-") + self.arguments["recipe"]
-        self.code = self.code or code_version()
 
     @property
     def epochs_done(self) -> int:
@@ -74,6 +73,10 @@ class Run:
         self.minutes += minutes
         for name, value in {**figures, "minutes": round(self.minutes, 3)}.items():
             self.history.setdefault(name, []).append(float(value))
+
+    def progress(self) -> dict[str, Any]:
+        """Return what a model file says of how far the run is: start, history and minutes."""
+        return {"start": self.start, "history": self.history, "minutes": round(self.minutes, 2)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain JSON values."""
@@ -214,10 +217,8 @@ def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
         "arguments": run.arguments,
         "run": run.id,
         "code": run.code,
-        "start": run.start,
-        "history": run.history,
         "best_epoch": run.best_epoch,
-        "minutes": round(run.minutes, 2),
+        **run.progress(),
         "data_seed": arrays.seed,
         "split_digest": arrays.split_digest,
         "device": precision.device(),
