@@ -1,7 +1,6 @@
 """Trainings that take seconds: a residual network of few blocks and filters."""
 
 import contextlib
-import os
 import sys
 
 import keras
@@ -27,8 +26,6 @@ def run_train(*words):
     """Run train.py's main in this process, on the small network."""
     with small_network(), pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["train.py", *map(str, words)])
-        # It waits for all that other tests write, 10 seconds at times; test_files has its tests.
-        patch.setattr(os, "fsync", lambda _: None)
         try:
             return train.main()
         finally:
