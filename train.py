@@ -16,6 +16,7 @@ from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate, images_a_step, show
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
+from classifier.training import precision
 from classifier.training.pretrained import leak_of
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import (
@@ -153,7 +154,7 @@ def main() -> int:
             if run.leak:
                 print(f"warning: {run.leak}", file=sys.stderr)
             if not run.finished:
-                start_backend(args.precision, args.seed)
+                start_backend(run)
                 from classifier.training.fit import fit
 
                 network = build(arrays, recipe, args.init, fresh=not run.epochs_done)
@@ -187,15 +188,16 @@ def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
         )
 
 
-def start_backend(asked: str, seed: int) -> None:
-    """Start Keras, seeded and in the number format asked for; print on what and why."""
+def start_backend(run: Run) -> None:
+    """Start Keras, seeded and in the run's number format, which a fresh one chooses; print it."""
     keras = cli.start_keras()
-    from classifier.training import precision
-
-    keras.utils.set_random_seed(seed)
-    chosen, why = precision.choose(asked)
-    keras.config.set_dtype_policy(precision.POLICIES[chosen])
-    print(f"{keras.backend.backend()} on {', '.join(precision.devices())}, {chosen} ({why})")
+    why = "as the run began"
+    if not run.precision:
+        run.precision, why = precision.choose(run.arguments["precision"])
+    keras.utils.set_random_seed(run.arguments["seed"])
+    keras.config.set_dtype_policy(precision.POLICIES[run.precision])
+    devices = ", ".join(precision.devices())
+    print(f"{keras.backend.backend()} on {devices}, {run.precision} ({why})")
 
 
 def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Model":

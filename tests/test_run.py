@@ -74,7 +74,7 @@ def test_without_val_the_last_epoch_is_the_best():
 
 
 def test_json_there_and_back():
-    run = run_with(3, 2, finished=True, leak="known")
+    run = run_with(3, 2, finished=True, leak="known", precision="bfloat16")
     assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
 
 
@@ -91,6 +91,8 @@ def test_json_there_and_back():
         {"start": None},
         {"start": {"val_loss": "x"}},
         {"fingerprint": None},
+        {"precision": None},
+        {"precision": "auto"},
         {"unknown": 1},
     ],
 )

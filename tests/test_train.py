@@ -130,6 +130,21 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
     assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
 
 
+def test_a_resumed_run_keeps_its_number_format(folder, monkeypatch, capsys):
+    words = (*COMMON, "--precision", "auto", "--num-epochs", 2, "--model", "model.h5")
+    # In float16 Keras has an optimizer of more variables, which a checkpoint holds too.
+    monkeypatch.setattr(precision, "choose", lambda asked: ("float16", f"{asked} found so"))
+    with interrupted_after(1), pytest.raises(SystemExit):
+        run_train(*words)
+    assert "float16 (auto found so)\n" in capsys.readouterr().out
+    monkeypatch.setattr(precision, "choose", None)
+    assert run_train(*words, "--resume") == 0
+    assert "float16 (as the run began)\n" in capsys.readouterr().out
+    training = model_file.load_info("model.h5").training
+    assert training["precision"] == "float16"
+    assert len(training["history"]["loss"]) == 2
+
+
 def test_the_advice_says_what_is_kept_and_resumes_once(monkeypatch):
     begun = Run({"recipe": "scratch", "num_epochs": 9}, "print")
     latest = Path("latest.h5")

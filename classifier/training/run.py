@@ -11,7 +11,7 @@ from classifier import __version__
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.prediction.model_file import ModelInfo
-from classifier.training import checkpoint
+from classifier.training import checkpoint, precision
 from classifier.training.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,6 +26,7 @@ class Run:
         fingerprint: of the arrays' content.
         id: start and recipe; names the run's TensorBoard folder.
         code: version and commit of the program that began it, of `code_version`.
+        precision: the number format it is computed in, a key of POLICIES; "" until it is chosen.
         leak: why its figures are too good, in words; "" if nothing is known against them.
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
@@ -38,6 +39,7 @@ class Run:
     fingerprint: str
     id: str = ""
     code: str = ""
+    precision: str = ""
     leak: str = ""
     start: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Run:
         run = cls(**value)
         sound = (
             all(isinstance(text, str) for text in (run.fingerprint, run.id, run.code, run.leak))
+            and run.precision in ("", *precision.POLICIES)
             and isinstance(run.start, dict)
             and isinstance(run.history, dict)
             and all(isinstance(values, list) for values in run.history.values())
@@ -211,12 +214,11 @@ def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
 
     import keras
 
-    from classifier.training import precision
-
     training = {
         "arguments": run.arguments,
         "run": run.id,
         "code": run.code,
+        "precision": run.precision,
         "best_epoch": run.best_epoch,
         **run.progress(),
         "data_seed": arrays.seed,
