@@ -7,21 +7,57 @@ import keras
 import pytest
 
 from classifier import cli
-from classifier.training import precision
+from classifier.training import precision, trial
+
+
+@pytest.fixture
+def processor(monkeypatch, tmp_path):
+    """A function that puts a processor with these flags in this one's place, without a GPU."""
+
+    def put(line, speed):
+        """`speed` is what the trial measures; None: it must not be run."""
+        (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n")
+        found = precision.cpu_flags(tmp_path / "cpuinfo")
+        monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
+        monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
+        monkeypatch.setattr(trial, "bfloat16_speed", speed and (lambda: speed))
+
+    return put
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu sse2", "float32"), ("avx512f avx512_bf16", "float32"), ("amx_bf16", "bfloat16")],
+    ("line", "speed", "expected"),
+    [
+        ("flags : fpu avx512f", None, ("float32", "the processor has no bfloat16 units")),
+        ("Features : fp asimd", None, ("float32", "the processor has no bfloat16 units")),
+        ("flags : avx512_bf16", 0.21, ("float32", "bfloat16 is 0.21x as fast here")),
+        ("flags : avx512_bf16", 1.54, ("bfloat16", "1.5x as fast as float32 here")),
+        ("flags : amx_bf16", 1.09, ("float32", "bfloat16 is 1.09x as fast here")),
+        ("Features : asimd bf16", 1.1, ("bfloat16", "1.1x as fast as float32 here")),
+        ("no flags", 2.0, ("bfloat16", "2.0x as fast as float32 here")),
+    ],
 )
-def test_auto_takes_what_the_processor_does_fast(monkeypatch, tmp_path, flags, expected):
-    (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
-    found = precision.cpu_flags(tmp_path / "cpuinfo")
-    assert precision.cpu_flags(tmp_path / "none") == set()
-    monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
-    monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
+def test_auto_takes_what_a_trial_finds_faster_where_there_may_be_units(
+    processor, line, speed, expected
+):
+    processor(line, speed)
+    assert precision.choose("auto") == expected
+    assert precision.choose("float16") == ("float16", "as asked")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("flags : avx512_bf16", "float32"), ("flags : amx_bf16", "bfloat16"), ("", "float32")],
+)
+def test_on_other_backends_the_flags_alone_decide(processor, monkeypatch, backend, line, expected):
+    processor(line, None)
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
     assert precision.choose("auto")[0] == expected
-    assert precision.choose("float16")[0] == "float16"
+
+
+def test_where_the_system_tells_no_flags_there_are_none(tmp_path):
+    assert precision.cpu_flags(tmp_path / "none") == set()
 
 
 @pytest.mark.parametrize(

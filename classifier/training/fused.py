@@ -142,6 +142,17 @@ def add_bias(x: keras.KerasTensor, bias: keras.KerasTensor) -> keras.KerasTensor
     return tf.nn.bias_add(x, bias)
 
 
+def batch_norm(
+    x: keras.KerasTensor, scale: keras.KerasTensor, offset: keras.KerasTensor, epsilon: float
+) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
+    """Return (N, H, W, C) normalised by TensorFlow's one kernel, the mean and unbiased variance."""
+    import tensorflow as tf
+
+    return tf.raw_ops.FusedBatchNormV3(
+        x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+    )[:3]
+
+
 class FusedBatchNorm(keras.layers.Layer):
     """A BatchNormalization computed by TensorFlow's one kernel for it.
 
@@ -160,9 +171,7 @@ class FusedBatchNorm(keras.layers.Layer):
             return norm(x, training=False)
         import tensorflow as tf
 
-        y, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=norm.gamma, offset=norm.beta, mean=[], variance=[], epsilon=norm.epsilon
-        )
+        y, mean, variance = batch_norm(x, norm.gamma, norm.beta, norm.epsilon)
         # The kernel returns the unbiased variance; Keras keeps the biased one.
         count = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)
         variance *= (count - 1) / count
