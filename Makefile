@@ -32,7 +32,7 @@ test: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
-.venv/ready: requirements.txt
+.venv/ready: requirements.txt requirements-predict.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@

@@ -2,27 +2,18 @@
 
 He, Zhang, Ren, Sun: Deep Residual Learning for Image Recognition, 2015 (arXiv:1512.03385), in the
 layout of Keras' ResNet-50 v1 (biases in the convolutions, stride in a stage's first 1x1 one) with
-Dropout inside the blocks. Only Keras is used, so it runs on each of its backends.
+Dropout inside the blocks. Its stages stand in classifier/architecture.py. Only Keras is used, so it
+runs on each of its backends.
 """
 
 import keras
 from keras import layers
 
-# Stage: filters of a block's three convolutions, blocks, stride of the first block.
-STAGES = {
-    2: ((64, 64, 256), 3, 1),
-    3: ((128, 128, 512), 4, 2),
-    4: ((256, 256, 1024), 6, 2),
-    5: ((512, 512, 2048), 3, 2),
-}
-# Mean of ImageNet's pixels, RGB on 0..255: what Keras' ResNet-50 weights were trained with.
-IMAGENET_MEAN = (123.68, 116.779, 103.939)
-# The epsilon of Keras' ResNet-50 weights; with the default 1e-3 their outputs differ.
-BN_EPSILON = 1.001e-5
+from classifier.architecture import BN_EPSILON, IMAGENET_MEAN, MIN_SIZE, blocks
+
 # Keras' default of 0.99 lags 100 steps behind weights that still move fast: after the first epoch
 # from scratch it gave a val loss of 412, with a train loss of 4.5.
 BN_MOMENTUM = 0.9
-MIN_SIZE = 32  # pixels: what stage 5 leaves of it is 1x1
 
 
 def resnet50(
@@ -68,10 +59,11 @@ def resnet50(
     x = layers.ZeroPadding2D(1, name="pad_pool1")(x)
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
 
-    for stage, (filters, blocks, stride) in STAGES.items():
-        x = convolutional_block(x, filters, f"{stage}a", stride, dropout, zero_init)
-        for letter in "bcdef"[: blocks - 1]:
-            x = identity_block(x, filters, f"{stage}{letter}", dropout, zero_init)
+    for name, filters, stride in blocks():
+        if stride:
+            x = convolutional_block(x, filters, name, stride, dropout, zero_init)
+        else:
+            x = identity_block(x, filters, name, dropout, zero_init)
 
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if dropout:

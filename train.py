@@ -7,6 +7,7 @@ import argparse
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate, images_a_step, show
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
+from classifier.prediction.forward import probabilities
 from classifier.training import precision
 from classifier.training.pretrained import leak_of
 from classifier.training.recipes import RECIPES, Recipe
@@ -254,7 +256,7 @@ def evaluate_best(
     for split in ("val", "test"):
         if arrays.count(split):
             info.training[split] = evaluate(
-                lambda images: model_file.probabilities(fused, images, info.mirror),
+                partial(probabilities, fused.predict_on_batch, mirror=info.mirror),
                 arrays, split, step,
             )  # fmt: skip
             show(split, info.training[split])

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -97,6 +98,44 @@ def start_keras() -> ModuleType:
             os.dup2(shown, 2)
             os.close(shown)
     return keras
+
+
+class Counter:
+    """A line at the foot of a terminal that tells how far long work is, and its rate.
+
+    predict.py runs where tqdm is not installed.
+
+    Args:
+        total: number of units.
+        unit: "images".
+    """
+
+    EVERY = 0.2  # seconds between two drawings; the first comes after the first of them
+
+    def __init__(self, total: int, unit: str):
+        self.total, self.unit, self.done = total, unit, 0
+        self.began = self.drawn = time.monotonic()
+        self.visible = False
+
+    def advance(self, count: int) -> None:
+        """Count so many units as done, and draw the line anew where that is due."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.drawn < self.EVERY or not sys.stderr.isatty():
+            return
+        rate = self.done / (now - self.began)
+        print(
+            f"\r\033[K{self.done:,} of {self.total:,} {self.unit}, {rate:.1f} a second, "
+            f"{(self.total - self.done) / rate:.0f} s left",
+            end="", file=sys.stderr, flush=True,
+        )  # fmt: skip
+        self.drawn, self.visible = now, True
+
+    def clear(self) -> None:
+        """Take the line away, for something else to be printed."""
+        if self.visible:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            self.visible = False
 
 
 _interrupted = False

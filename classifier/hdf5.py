@@ -38,7 +38,7 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset | None:
         if not isinstance(group, h5py.Group):
             return None
         try:
-            if not isinstance(group.get(part, getlink=True), h5py.HardLink):
+            if group.id.links.get_info(part.encode()).type != h5py.h5l.TYPE_HARD:
                 return None
             group = group[part]
         except DAMAGE:
@@ -54,14 +54,18 @@ def dataset(group: h5py.Group, name: str) -> h5py.Dataset | None:
     larger than what is stored.
     """
     found = member(group, name)
+    return found if isinstance(found, h5py.Dataset) and _stored_in_full(found) else None
+
+
+def _stored_in_full(found):
     try:
-        if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-            return None
+        if found.is_virtual or found.external:
+            return False
         if found.dtype.kind not in "fiuS" or found.id.get_create_plist().get_nfilters():
-            return None
-        return found if found.id.get_storage_size() >= found.nbytes else None
+            return False
+        return found.id.get_storage_size() >= found.nbytes
     except (*DAMAGE, TypeError):
-        return None
+        return False
 
 
 def write_json(group: h5py.Group, name: str, value: Any) -> None:
@@ -108,7 +112,7 @@ def find_datasets(
         if isinstance(part, h5py.Group):
             found |= find_datasets(part, depth - 1, seen) if depth else {}
         elif part is not None:
-            found[name] = dataset(group, name)
+            found[name] = part if isinstance(part, h5py.Dataset) and _stored_in_full(part) else None
     return found
 
 

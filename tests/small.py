@@ -6,8 +6,8 @@ import sys
 import keras
 import pytest
 
-import resnet50
 import train
+from classifier import architecture
 
 # Two stages: a block that changes the shape in each, and in the last another, which keeps it.
 # Strides as large as ResNet-50's all together: 32 pixels become 1.
@@ -16,9 +16,9 @@ STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
 
 @contextlib.contextmanager
 def small_network():
-    """Make `resnet50` build the small network in this block."""
+    """Make `resnet50` build the small network, in NumPy as in Keras, in this block."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet50, "STAGES", STAGES)
+        patch.setattr(architecture, "STAGES", STAGES)
         yield
 
 

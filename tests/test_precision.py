@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from classifier import cli
+from classifier.processor import cpu_flags
 from classifier.training import precision, trial
 
 
@@ -17,7 +18,7 @@ def processor(monkeypatch, tmp_path):
     def put(line, speed):
         """`speed` is what the trial measures; None: it must not be run."""
         (tmp_path / "cpuinfo").write_text(f"processor : 0\n{line}\n")
-        found = precision.cpu_flags(tmp_path / "cpuinfo")
+        found = cpu_flags(tmp_path / "cpuinfo")
         monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
         monkeypatch.setattr(precision, "cpu_flags", lambda path="": found)
         monkeypatch.setattr(trial, "bfloat16_speed", speed and (lambda: speed))
@@ -54,10 +55,6 @@ def test_on_other_backends_the_flags_alone_decide(processor, monkeypatch, backen
     processor(line, None)
     monkeypatch.setattr(keras.backend, "backend", lambda: backend)
     assert precision.choose("auto")[0] == expected
-
-
-def test_where_the_system_tells_no_flags_there_are_none(tmp_path):
-    assert precision.cpu_flags(tmp_path / "none") == set()
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 import errno
 import io
 import json
+import re
 import sys
+import threading
+import time
 import types
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +19,30 @@ from PIL import Image
 import predict
 from classifier import cli
 from classifier.errors import UserError
-from classifier.prediction import model_file
+from classifier.prediction import forward, model_file
 
 INFO = model_file.ModelInfo(["dark", "bright"], 32, "clean")
 
 
+def bright(images):
+    """Tell dark from bright: the probabilities of INFO's classes."""
+    mean = images.mean(axis=(1, 2, 3)) / 255
+    return np.stack([1 - mean, mean], axis=1)
+
+
+def use(monkeypatch, network, info=INFO):
+    """Make predict.py's network a function from images to probabilities."""
+    monkeypatch.setattr(model_file, "load_info", lambda path: info)
+    monkeypatch.setattr(model_file, "load_weights", lambda path: ({}, info))
+    monkeypatch.setattr(
+        forward, "Network",
+        lambda *_: lambda images: forward.Outputs(network(images), None, None),
+    )  # fmt: skip
+
+
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    """A model of two classes that tells dark from bright, and needs no backend."""
-
-    def probabilities(_model, images, _mirror):
-        bright = images.mean(axis=(1, 2, 3)) / 255
-        return np.stack([1 - bright, bright], axis=1)
-
-    monkeypatch.setattr(model_file, "load_info", lambda path: INFO)
-    monkeypatch.setattr(model_file, "load", lambda path: (None, INFO))
-    monkeypatch.setattr(model_file, "probabilities", probabilities)
-    monkeypatch.setattr(cli, "start_keras", lambda: None)
+    use(monkeypatch, bright)
 
 
 @pytest.fixture
@@ -200,20 +211,35 @@ def test_json_and_csv_exclude_each_other(call, capsys):
     assert "not allowed with argument --json" in capsys.readouterr().err
 
 
-def test_the_models_enlarging_and_mirror_images_count(call, monkeypatch):
-    asked = []
-    info = model_file.ModelInfo(["dark", "bright"], 32, "clean", enlarge_to=1024, mirror=True)
+@pytest.mark.parametrize(("enlarge_to", "sizes"), [(0, [32, 8]), (64, [8] * 5), (1024, [1] * 40)])
+def test_a_thread_takes_the_fewer_images_the_larger_they_become(
+    call, monkeypatch, enlarge_to, sizes
+):
+    info = model_file.ModelInfo(["dark", "bright"], 32, "clean", enlarge_to=enlarge_to)
+    taken = []
 
-    def probabilities(_model, images, mirror):
-        asked.append((len(images), mirror))
-        return np.ones((len(images), 2))
+    def network(images):
+        taken.append(len(images))
+        return bright(images)
 
-    monkeypatch.setattr(model_file, "load_info", lambda path: info)
-    monkeypatch.setattr(model_file, "probabilities", probabilities)
-    for name in "abcd":
-        photo(f"{name}.png")
-    call("a.png", "b.png", "c.png", "d.png")
-    assert asked == [(3, True), (1, True)]  # of 1,024 pixels 3 at a time
+    use(monkeypatch, network, info)
+    photo("a.png")
+    assert call(*["a.png"] * 40)[0] == ["a.png"] * 40
+    assert sorted(taken, reverse=True) == sizes
+
+
+def test_mirror_images_count_where_the_model_says_so(call, monkeypatch, capsys):
+    def network(images):  # how bright the left half is
+        return bright(images[:, :, :16])
+
+    half = Image.new("L", (32, 32))
+    half.paste(255, (0, 0, 16, 32))
+    half.save("half.png")
+    for mirror, share in ((False, "100.00%"), (True, "50.00%")):
+        info = model_file.ModelInfo(["dark", "bright"], 32, "clean", mirror=mirror)
+        use(monkeypatch, network, info)
+        rows = printed(monkeypatch, capsys, "half.png")
+        assert dict(row.split()[::-1] for row in rows[1:])["bright"] == share
 
 
 def test_names_that_start_with_a_dash_stand_behind_two_dashes(call, monkeypatch):
@@ -231,7 +257,7 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
         def flush(self):
             self.out = self.getvalue()
 
-    monkeypatch.setattr(predict, "images_a_step", lambda _: 2)
+    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 2 * 32 * 32)
     for name in "abcd":
         photo(f"{name}.png")
     stream, read = Stream(), predict.read_image
@@ -246,6 +272,94 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         call("a.png", "b.png", "c.png", "d.png")
     assert [json.loads(line)["file"] for line in stream.out.splitlines()] == ["a.png", "b.png"]
+
+
+def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkeypatch):
+    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(predict, "cores", lambda: 4)
+    names = [f"{number}.png" for number in range(30)]
+    for name in names:
+        photo(name)
+    threads, read = set(), predict.read_image
+
+    def slow(name, size):
+        threads.add(threading.get_ident())
+        time.sleep(0.02 if name in ("0.png", "7.png") else 0.001)
+        return read(name, size)
+
+    monkeypatch.setattr(predict, "read_image", slow)
+    assert call(*names)[0] == names
+    assert len(threads) == 4
+
+
+def test_a_warning_of_a_decoder_is_not_shown_from_threads_either(call, monkeypatch):
+    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(predict, "cores", lambda: 4)
+    decode = predict.decode
+
+    def warn(*args):
+        time.sleep(0.001)
+        warnings.warn("odd metadata", stacklevel=2)
+        return decode(*args)
+
+    monkeypatch.setattr(predict, "decode", warn)
+    photo("a.png")
+    assert call(*["a.png"] * 100) == (["a.png"] * 100, "")  # warnings are errors in the tests
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_how_far_long_work_is_and_nothing_of_it_remains(call, monkeypatch):
+    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(cli.Counter, "EVERY", 0)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    photo("a.png")
+    Path("b.png").write_text("no image")
+    call("a.png", "b.png", "a.png")
+    clear = "\r\033[K"
+    drawn = terminal.getvalue().split(clear)
+    assert [re.sub(r"[\d.]+ a second, \d+ s left", "RATE", text) for text in drawn if text] == [
+        "1 of 3 images, RATE",
+        "skipped: b.png: not an image; give a JPEG, PNG, GIF, BMP, TIFF or WebP image\n",
+        "2 of 3 images, RATE",
+        "3 of 3 images, RATE",
+        "skipped 1 of 3 files, which cannot be read as images\n",
+    ]
+    monkeypatch.setattr(cli.Counter, "EVERY", 60)  # work that is soon done
+    terminal.truncate(0)
+    call("a.png", "a.png")
+    assert terminal.getvalue() == ""
+
+
+def test_keras_is_asked_for_bfloat16_and_where_it_is_quicker(call, monkeypatch):
+    asked = []
+
+    def with_keras(model, files, precision):
+        asked.append(precision)
+        yield [(name, np.array([0.5, 0.5])) for name in files]
+
+    monkeypatch.setattr(predict, "with_keras", with_keras)
+    photo("a.png")
+    call("a.png")
+    assert asked == []
+    call("--precision", "bfloat16", "a.png")
+    call("--runtime", "keras", "a.png")
+    assert asked == ["bfloat16", "float32"]
+    monkeypatch.setattr(predict, "quicker", lambda info, count, flags: "keras" if count > 2 else "")
+    call("a.png", "a.png", "a.png")
+    assert len(asked) == 3
+    call("--runtime", "numpy", "a.png", "a.png", "a.png")
+    assert len(asked) == 3
+
+
+def test_numpy_has_no_bfloat16(call, capsys):
+    with pytest.raises(SystemExit):
+        call("--runtime", "numpy", "--precision", "bfloat16", "a.png")
+    assert "--precision: NumPy has no bfloat16; leave --runtime to auto" in capsys.readouterr().err
 
 
 def test_help_names_standard_input(tmp_path):

@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from classifier.architecture import STAGES
 from classifier.training.pretrained import applications_name
-from resnet50 import STAGES, convolutional_block, identity_block, resnet50
+from resnet50 import convolutional_block, identity_block, resnet50
 
 pytestmark = pytest.mark.usefixtures("eager")
 

@@ -20,6 +20,7 @@ from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate
 from classifier.prediction import model_file
+from classifier.prediction.forward import probabilities
 from classifier.training import fit, head, precision
 from classifier.training.callback import Keeper
 from classifier.training.run import Run
@@ -178,7 +179,7 @@ def test_the_model_is_plain_keras_whatever_it_was_trained_in(folder, others):
     with Arrays(others / "split.h5") as arrays:
         info = model_file.load_info("half.h5")
         figures = evaluate(
-            lambda images: model_file.probabilities(network, images, info.mirror),
+            lambda images: probabilities(network.predict_on_batch, images, info.mirror),
             arrays, "test", 2,
         )  # fmt: skip
     assert info.training["test"] == pytest.approx(figures, rel=1e-4)

@@ -1,7 +1,6 @@
 """The three scripts one after the other through their real command lines, and TensorBoard."""
 
 import csv
-import functools
 import io
 import json
 import re
@@ -11,10 +10,14 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
+import numpy
+import PIL
 import pytest
-from conftest import assert_one_line_error, run
+from conftest import ROOT, assert_one_line_error, run
 from PIL import Image, ImageOps
 
 import predict
@@ -35,17 +38,10 @@ def trained(tiny, tiny_arrays):
     return tiny, result
 
 
-load_once = functools.cache(model_file.load)
-
-
 @pytest.fixture
 def predicted(trained, monkeypatch, capsys):
-    """A function that runs predict.py's main in this process: (its status, output, errors).
-
-    What a model file gives is kept from call to call.
-    """
+    """A function that runs predict.py's main in this process: (its status, output, errors)."""
     monkeypatch.chdir(trained[0])
-    monkeypatch.setattr(model_file, "load", load_once)
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, words)])
@@ -138,6 +134,63 @@ def test_predict_skips_what_is_no_image_and_names_it(trained, predicted, tmp_pat
     assert "text.jpg: not an image" in errors
     assert "skipped 2 of 3" in errors
     assert_one_line_error(run("predict.py", tmp_path, "--strict", cwd=folder), "empty.jpg")
+
+
+def rows_of(text):
+    """Return what --json printed, {file: {label: probability}}."""
+    rows = [json.loads(line) for line in text.splitlines()]
+    return {
+        row["file"]: {one["label"]: one["probability"] for one in row["predictions"]}
+        for row in rows
+    }
+
+
+def test_keras_names_the_same_as_numpy(trained, predicted, monkeypatch):
+    """In whole batches and a last one that is not, with a file in it that is no image."""
+    folder, _ = trained
+    monkeypatch.setattr("classifier.evaluation.evaluate.MAX_IMAGES", 5)
+    red = folder / "datasets/tiny/train/red"
+    (folder / "text.jpg").write_text("no image")
+    words = ("--json", red, "text.jpg")
+    _, lines, errors = predicted(*words, "--runtime", "numpy")
+    _, of_keras, same_errors = predicted(*words, "--runtime", "keras")
+    _, short, _ = predicted(*words, "--precision", "bfloat16")
+    assert errors == same_errors
+    assert "text.jpg: not an image" in errors
+    wanted = rows_of(lines)
+    assert len(wanted) == 12
+    for found, tolerance in ((of_keras, 1e-5), (short, 0.05)):
+        assert list(rows_of(found)) == list(wanted)
+        for file, probabilities in rows_of(found).items():
+            assert probabilities == pytest.approx(wanted[file], abs=tolerance)
+    assert short != of_keras
+
+
+def test_predict_needs_the_packages_of_its_own_requirements_alone(trained, predicted, tmp_path):
+    folder, _ = trained
+    photo = "datasets/tiny/train/red/image_0001.jpg"
+    for package in (numpy, PIL, h5py):
+        home = Path(package.__file__).parent
+        for part in (home, *home.parent.glob("*.libs")):  # of their wheels
+            if not (tmp_path / part.name).exists():
+                (tmp_path / part.name).symlink_to(part)
+
+    def alone(*words):
+        """Run predict.py with these packages and Python's own: without site-packages (-S)."""
+        return subprocess.run(
+            [sys.executable, "-S", ROOT / "predict.py", photo, *words], cwd=folder,
+            capture_output=True, text=True, timeout=60, env={"PYTHONPATH": str(tmp_path)},
+        )  # fmt: skip
+
+    result = alone()
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == predicted(photo)[1]
+    for words in (["--runtime", "keras"], ["--precision", "bfloat16"]):
+        assert_one_line_error(
+            alone(*words), words[0], "No module named 'keras'", "requirements.txt"
+        )
+    text = (ROOT / "requirements-predict.txt").read_text()
+    assert set(re.findall(r"^(\w+)==", text, re.M)) == {"numpy", "pillow", "h5py"}
 
 
 @pytest.mark.parametrize(

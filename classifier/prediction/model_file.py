@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
+from classifier.architecture import MIN_SIZE, weight_shapes
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import DAMAGE, find_datasets, member, open_hdf5, read_json, write_json
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import keras
 
 VERSION = 2
+Weights = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel": ...}}
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
 
 
@@ -47,19 +49,24 @@ class ModelInfo:
     leak: str = ""
 
 
-def build(info: ModelInfo) -> "keras.Model":
-    """Build our network for a model's classes and image size, weights fresh, in float32."""
+def build(info: ModelInfo, policy: str = "float32") -> "keras.Model":
+    """Build our network for a model's classes and image size, weights fresh.
+
+    Args:
+        info: ModelInfo.
+        policy: Keras' dtype policy that it computes by.
+    """
     import keras
 
     from resnet50 import resnet50
 
     shape = (info.image_size, info.image_size, 3)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
     try:
         return resnet50(shape, len(info.classes), dropout=0.0, enlarge_to=info.enlarge_to)
     finally:
-        keras.config.set_dtype_policy(policy)
+        keras.config.set_dtype_policy(before)
 
 
 def save(path: Path, network: "keras.Model", info: ModelInfo) -> None:
@@ -95,39 +102,34 @@ def load_info(path: Path) -> ModelInfo:
         return _info(path, file)
 
 
-def load(path: Path) -> tuple["keras.Model", ModelInfo]:
-    """Read a model file; the model computes in float32.
+def load_weights(path: Path) -> tuple[Weights, ModelInfo]:
+    """Read a model file: its weights, as in `architecture.weight_shapes`, and what it says.
 
     Raises:
         UserError: missing, damaged, not a model file of train.py, or its weights do not fit.
     """
     with open_hdf5(path, "model file") as file:
         info = _info(path, file)
-        model = build(info)
-        for layer in model.layers:
-            if layer.weights:
-                values = layer_weights(file, layer.name, shapes_of(layer))
-                if isinstance(values, str):
-                    raise UserError(f"{path}: {values}; train it again")
-                layer.set_weights(values)
-    return model, info
+        weights = {}
+        for layer, shapes in weight_shapes(len(info.classes)).items():
+            values = layer_weights(file, layer, shapes)
+            if isinstance(values, str):
+                raise UserError(f"{path}: {values}; train it again")
+            weights[layer] = dict(zip(shapes, values, strict=True))
+    return weights, info
 
 
-def probabilities(model: "keras.Model", images: np.ndarray, mirror: bool) -> np.ndarray:
-    """Return a network's probabilities for a batch of images.
+def load(path: Path, policy: str = "float32") -> tuple["keras.Model", ModelInfo]:
+    """Read a model file into a network of Keras that computes by this dtype policy.
 
-    Args:
-        model: a `resnet50`.
-        images: RGB pixels 0..255, (N, size, size, 3).
-        mirror: take the mean of those for the images and for their mirror images.
-
-    Returns:
-        float32 array (N, classes).
+    Raises:
+        UserError: as `load_weights`.
     """
-    outputs = np.asarray(model.predict_on_batch(images))
-    if mirror:
-        outputs = (outputs + np.asarray(model.predict_on_batch(images[:, :, ::-1]))) / 2
-    return outputs
+    weights, info = load_weights(path)
+    model = build(info, policy)
+    for name, values in weights.items():
+        model.get_layer(name).set_weights(list(values.values()))
+    return model, info
 
 
 def _info(path, file):
@@ -152,7 +154,7 @@ def _sound(info):
         all(type(value) is kind for value, kind in zip(values, kinds, strict=True))
         and 2 <= len(info.classes) <= MAX_CLASSES
         and all(isinstance(name, str) for name in info.classes)
-        and 32 <= info.image_size <= MAX_SIZE
+        and MIN_SIZE <= info.image_size <= MAX_SIZE
         and 0 <= info.enlarge_to <= MAX_SIZE
     )
 
@@ -184,15 +186,10 @@ def layer_weights(
         if part.shape != tuple(shape) or part.dtype.kind != "f":
             return f"layer {layer}: {name} is {part.dtype} {part.shape}, not float {tuple(shape)}"
         try:
-            value = part[()].astype(np.float32)
+            value = part[()].astype(np.float32, copy=False)
         except DAMAGE:
             return f"layer {layer}: {name} is damaged"
         if not np.isfinite(value).all():
             return f"layer {layer}: {name} holds NaN or infinity"
         values.append(value)
     return values
-
-
-def shapes_of(layer: "keras.Layer") -> dict[str, tuple[int, ...]]:
-    """Return what `layer_weights` expects of a Keras layer, {name: shape}."""
-    return {weight.name: tuple(weight.shape) for weight in layer.weights}

@@ -4,6 +4,8 @@ import os
 import platform
 from pathlib import Path
 
+from classifier.processor import cpu_flags
+
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # How many times as fast as float32 bfloat16 has to be for its rounding to be worth it.
 WORTH = 1.1
@@ -74,18 +76,6 @@ def device() -> str:
         units = " with AMX" if "amx_bf16" in cpu_flags() else ""
         return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}{units}"
     return ", ".join(devices())
-
-
-def cpu_flags(path: str | Path = "/proc/cpuinfo") -> set[str]:
-    """Return the processor's feature flags, a set of str; empty where the system does not tell.
-
-    Linux has them in a line "flags" on x86, "Features" on ARM.
-    """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line.split() for line in lines if line.startswith(("flags", "Features"))), []))
 
 
 def _compute_capability():

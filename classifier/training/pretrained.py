@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from classifier.architecture import weight_shapes
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.hdf5 import open_hdf5
-from classifier.prediction.model_file import layer_weights, load_info, shapes_of
+from classifier.prediction.model_file import layer_weights, load_info
 
 if TYPE_CHECKING:
     import keras
@@ -59,18 +60,17 @@ def load_file(model: "keras.Model", path: Path, classes: list[str]) -> int:
         ours = "classifier" in file
         same_head = ours and load_info(path).classes == list(classes)
         taken = 0
-        for layer in model.layers:
-            if not layer.weights or (layer.name.startswith("fc") and not same_head):
+        for layer, shapes in weight_shapes(len(classes)).items():
+            if layer.startswith("fc") and not same_head:
                 continue
-            shapes = shapes_of(layer)
-            values = layer_weights(file, layer.name, shapes)
+            values = layer_weights(file, layer, shapes)
             if isinstance(values, str):
-                other = layer_weights(file, applications_name(layer.name), shapes)
+                other = layer_weights(file, applications_name(layer), shapes)
                 if isinstance(other, str):
                     reason = other if other.startswith("layer") else values
                     raise UserError(f"{path}: no ResNet-50 weights this program reads: {reason}")
                 values = other
-            layer.set_weights(values if ours else _to_rgb(layer.name, values))
+            model.get_layer(layer).set_weights(values if ours else _to_rgb(layer, values))
             taken += 1
     return taken
 

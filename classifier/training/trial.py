@@ -9,7 +9,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-import resnet50
+from classifier import architecture
 from classifier.training.fused import add_bias, batch_norm, convolve
 
 BATCH, SIDE = 32, 16  # of the maps that enter stage 2 where images have 64 pixels
@@ -28,7 +28,7 @@ def bfloat16_speed() -> float:
     end = time.perf_counter() + SECONDS
     random = np.random.default_rng(0)
     blocks, side = [], SIDE
-    for (a, b, c), count, stride in resnet50.STAGES.values():
+    for (a, b, c), count, stride in architecture.STAGES.values():
         side = -(-side // stride)
         x = tf.constant(random.random((BATCH, side, side, c), np.float32))
         weights = [

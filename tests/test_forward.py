@@ -1,0 +1,120 @@
+"""The network in NumPy computes what the one in Keras does."""
+
+import keras
+import numpy as np
+import pytest
+from small import small_network
+
+from classifier import architecture
+from classifier.prediction import forward
+from resnet50 import resnet50
+
+pytestmark = pytest.mark.usefixtures("eager")
+
+RANDOM = np.random.default_rng(0)
+
+
+def random_network(size, classes, enlarge_to=0, seed=0):
+    """A `resnet50` whose BatchNorms are not at their first values, nor its biases at zero."""
+    keras.utils.set_random_seed(seed)
+    network = resnet50((size, size, 3), classes, dropout=0.0, enlarge_to=enlarge_to)
+    random = np.random.default_rng(seed)
+    for layer in network.layers:
+        for weight in layer.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+            elif weight.name != "kernel":
+                weight.assign(random.normal(0, 0.1, weight.shape))
+    head = network.layers[-2].kernel
+    head.assign(random.normal(0, 0.002, head.shape))  # probabilities not near 0 and 1
+    return network
+
+
+def weights_of(network):
+    return {
+        layer.name: {weight.name: np.array(weight) for weight in layer.weights}
+        for layer in network.layers
+        if layer.weights
+    }
+
+
+def pictures(count, size):
+    return RANDOM.integers(0, 256, (count, size, size, 3)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("size", "classes", "enlarge_to"),
+    [(32, 2, 0), (64, 101, 0), (97, 5, 0), (224, 101, 0), (33, 3, 75)],
+)
+def test_the_outputs_are_those_of_keras(size, classes, enlarge_to):
+    network = random_network(size, classes, enlarge_to)
+    images = pictures(2, size)
+    parts = [network.output, network.layers[-2].output, network.get_layer("avg_pool").input]
+    inside = keras.Model(network.input, parts)
+    wanted = forward.Outputs(*(np.asarray(part) for part in inside.predict_on_batch(images)))
+    ours = forward.Network(weights_of(network), enlarge_to)
+    found = ours(images)
+    assert wanted.probabilities.max() < 0.99  # else the comparison says little
+    assert np.ptp(wanted.probabilities, axis=0).max() > 1e-3
+    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
+    for one, other in zip(found[1:], wanted[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+    assert {part.dtype for part in found} == {np.dtype(np.float32)}
+
+    mirrored = forward.probabilities(network.predict_on_batch, images, mirror=True)
+    for threads in (1, 2):
+        both = forward.probabilities(
+            lambda pixels: ours(pixels).probabilities, images, True, threads
+        )
+        np.testing.assert_allclose(both, mirrored, atol=1e-5)
+    assert np.abs(mirrored - wanted.probabilities).max() > 1e-4  # the mirror images count
+
+
+@pytest.mark.parametrize(("size", "side"), [(32, 33), (32, 64), (64, 160), (97, 256)])
+def test_images_are_enlarged_as_keras_does(size, side):
+    images = RANDOM.uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    wanted = keras.layers.Resizing(side, side, "bilinear")(images)
+    np.testing.assert_allclose(forward.enlarged(images, side), wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("side", [3, 4, 7, 16])
+def test_maxima_are_taken_as_keras_does(side):
+    x = RANDOM.normal(size=(2, side, side, 3)).astype(np.float32)
+    wanted = keras.ops.max_pool(x, 3, strides=2, padding="valid")
+    np.testing.assert_array_equal(forward.max_pooled(x), wanted)
+
+
+def test_large_logits_do_not_overflow():
+    found = forward.softmax(np.array([[1000.0, 0.0], [-1000.0, -1000.0]], np.float32))
+    np.testing.assert_array_equal(found, [[1, 0], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("classes", [2, 101])
+def test_the_table_has_the_weights_of_the_network(classes):
+    with small_network():
+        small = random_network(32, classes)
+        shapes = architecture.weight_shapes(classes)
+        assert shapes == {
+            layer.name: {weight.name: tuple(weight.shape) for weight in layer.weights}
+            for layer in small.layers
+            if layer.weights
+        }
+        for layer, parts in shapes.items():  # in the order in which Keras sets them
+            assert list(parts) == [weight.name for weight in small.get_layer(layer).weights]
+
+
+def test_the_number_of_weights_and_of_multiply_adds():
+    shapes = architecture.weight_shapes(101)
+    sizes = [np.prod(shape) for parts in shapes.values() for shape in parts.values()]
+    assert sum(sizes) == 23_794_661
+    # He et al. 2015 count 3.8 billion for 224 pixels.
+    assert architecture.multiply_adds(224) / 1e9 == pytest.approx(3.8, abs=0.06)
+
+
+@pytest.mark.parametrize("size", [32, 64, 97, 224])
+def test_the_table_has_the_sides_of_the_feature_maps(size):
+    with small_network():
+        network = random_network(size, 2)
+        for conv, norm, kernel, side in architecture.convolutions(size):
+            assert tuple(network.get_layer(conv).output.shape[1:]) == (side, side, kernel[-1])
+            assert network.get_layer(norm).input is network.get_layer(conv).output

@@ -1,0 +1,51 @@
+"""NumPy or Keras: which of them is taken for how many images."""
+
+import importlib.util
+
+import pytest
+
+from classifier.prediction.model_file import ModelInfo
+from classifier.prediction.runtime import quicker
+
+AVX512 = {"fpu", "avx2", "avx512f"}
+
+
+def info(size=64, **options):
+    return ModelInfo(["a", "b"], size, "clean", **options)
+
+
+@pytest.mark.parametrize(
+    ("model", "count"), [(info(), 1000), (info(256), 60), (info(64, enlarge_to=256), 60)]
+)
+def test_few_images_are_sooner_done_by_numpy_and_many_by_keras(model, count):
+    assert quicker(model, 1, AVX512) == quicker(model, count, AVX512) == "numpy"
+    assert quicker(model, 5 * count, AVX512) == "keras"
+
+
+def test_mirror_images_are_work_too():
+    assert quicker(info(), 2000, AVX512) == "numpy"
+    assert quicker(info(mirror=True), 2000, AVX512) == "keras"
+
+
+def test_without_avx512_keras_has_no_advantage():
+    assert quicker(info(256), 1_000_000, {"fpu", "avx2"}) == "numpy"
+    assert quicker(info(256), 1_000_000, set()) == "numpy"
+
+
+@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
+def test_where_keras_is_not_installed_numpy_does_all(monkeypatch, missing):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+    )
+    assert quicker(info(256), 1_000_000, AVX512) == "numpy"
+
+
+def test_the_backend_chosen_is_the_one_looked_for(monkeypatch):
+    looked = []
+    monkeypatch.setattr(importlib.util, "find_spec", looked.append)
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    quicker(info(), 1, AVX512)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: looked.append(name) or name)
+    quicker(info(), 1, AVX512)
+    assert looked == ["keras", "keras", "jax"]
