@@ -126,17 +126,17 @@ def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
     weights, info = model_file.load_weights(model)
     network = forward.Network(weights, info.enlarge_to)
     step = max(1, PIXELS_A_THREAD // max(info.image_size, info.enlarge_to) ** 2)
-    batches = [files[start : start + step] for start in range(0, len(files), step)]
-    threads = min(cores(), len(batches))
     predict = partial(
         forward.probabilities,
         lambda images: network(images).probabilities,
         mirror=info.mirror,
-        threads=2 if threads == 1 else 1,
+        threads=2 if len(files) == 1 else 1,
     )
-    yield from threaded_map(
-        lambda names: judged(read(names, info.image_size), predict), batches, threads
-    )
+
+    def classify(names):
+        return judged(read(names, info.image_size), predict)
+
+    yield from in_batches(classify, files, step)
 
 
 def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]:
@@ -163,9 +163,18 @@ def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]
         full = np.resize(images, (step, *images.shape[1:]))  # another size would be traced anew
         return fused.predict_on_batch(full)[: len(images)]
 
-    batches = [files[start : start + step] for start in range(0, len(files), step)]
-    for batch in threaded_map(partial(read, size=info.image_size), batches, cores()):
+    for batch in in_batches(partial(read, size=info.image_size), files, step):
         yield judged(batch, partial(forward.probabilities, predict, mirror=info.mirror))
+
+
+def in_batches(
+    function: Callable[[list[str]], Batch], files: list[str], step: int
+) -> Iterator[Batch]:
+    """Yield what `function` makes of each batch of `step` files, in order, on all cores."""
+    batches = [files[start : start + step] for start in range(0, len(files), step)]
+    # Standard input may have to be waited for, and Ctrl-C ends that in the main thread alone.
+    threads = 1 if "-" in files else min(cores(), len(batches))
+    return threaded_map(function, batches, threads)
 
 
 def read(names: list[str], size: int) -> Batch:
