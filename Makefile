@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo caltech test clean
+.PHONY: demo caltech test bench clean
 
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
@@ -32,6 +32,10 @@ test: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+# ROWS="train-64 prepro" measures these alone; the machine should have nothing else to do.
+bench: .venv-bench/ready
+	.venv-bench/bin/python benchmarks/speed.py $(ROWS)
+
 .venv/ready: requirements.txt requirements-predict.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -41,5 +45,11 @@ test: .venv/ready-dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+.venv-bench/ready: benchmarks/requirements.txt requirements.txt
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r benchmarks/requirements.txt
+	touch $@
+
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .pytest_cache .ruff_cache

@@ -1,0 +1,207 @@
+"""The repository's own side of the benchmarks: contestants for speed.py.
+
+python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE    "fit N", and "bare N" without fit
+python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE        on one core
+python benchmarks/ours.py matmul FORMAT
+python benchmarks/ours.py epoch ARRAYS                      no turns: an epoch of a small network
+"""
+
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from turns import Turns  # noqa: E402
+
+from classifier import cli  # noqa: E402
+from classifier.data.arrays import Arrays  # noqa: E402
+from classifier.training import precision  # noqa: E402
+from classifier.training.recipes import RECIPES  # noqa: E402
+from classifier.training.run import Run  # noqa: E402
+
+if TYPE_CHECKING:
+    import keras
+
+WARM = 3  # steps before the first turn; the first is traced
+SKIPPED = 20  # steps at the start of an epoch that its time leaves out
+# Those of the tests: strides as large as ResNet-50's all together, few blocks and filters.
+SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
+PIPELINE_CROP = 0.5  # the recipe's for fine-tuning: crops and mirror images
+
+
+def train(path: str, recipe_name: str, batch_size: str) -> None:
+    """Train as train.py does, pausing between turns."""
+    keras = cli.start_keras()
+    from classifier.training import fit
+    from classifier.training.callback import Keeper
+
+    # The regression for the head comes before the first step, and is not what is measured.
+    recipe = replace(RECIPES[recipe_name], head="random", enlarge_to=0)
+    chosen, why = precision.choose("auto")
+    keras.config.set_dtype_policy(precision.POLICIES[chosen])
+    turns, size = Turns(), int(batch_size)
+
+    class Paced(Keeper):
+        """The Keeper of a run, which waits for the next turn where one is at its end."""
+
+        left, turn_began = WARM, 0.0
+
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            self.left -= 1
+            if self.left:
+                return
+            if self.turn_began:
+                turns.answer(time.perf_counter() - self.turn_began)
+            else:
+                self.batches = batches_in_memory(arrays, size)
+                bare(self.model, self.batches, WARM)
+                turns.ready(
+                    batch=size,
+                    format=chosen,
+                    why=why,
+                    flops=size * training_flops(self.network, recipe.freeze_stages),
+                )
+            word, self.left = turns.wait()
+            while word == "bare":
+                turns.answer(bare(self.model, self.batches, self.left))
+                word, self.left = turns.wait()
+            self.turn_began = time.perf_counter()
+
+    fit.Keeper = Paced
+    with Arrays(path) as arrays, tempfile.TemporaryDirectory() as folder:
+        fit.fit(network_for(arrays, recipe), arrays, recipe, run_of(recipe, size), Path(folder))
+
+
+def network_for(arrays, recipe):
+    from resnet50 import resnet50
+
+    shape = (arrays.image_size, arrays.image_size, 3)
+    return resnet50(shape, len(arrays.classes), recipe.dropout, recipe.zero_init)
+
+
+def run_of(recipe, batch_size):
+    arguments = {"recipe": "speed", "seed": 0, "batch_size": batch_size, "patience": 0}
+    return Run({**asdict(recipe), **arguments}, "speed")
+
+
+def batches_in_memory(arrays, batch_size):
+    """Return an endless iterator over four batches, of the kind that `fit` makes of Batches."""
+    import tensorflow as tf
+
+    from classifier.training.batches import Batches
+
+    batches = [Batches(arrays, "train", batch_size, 0)[i] for i in range(4)]
+    kind = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batches[0])
+    dataset = tf.data.Dataset.from_generator(lambda: iter(batches), output_signature=kind)
+    return iter(dataset.cache().repeat())
+
+
+def bare(model, batches, steps):
+    """Return the seconds that steps of the compiled step alone take."""
+    began = time.perf_counter()
+    for _ in range(steps):
+        float(model.train_function(batches)["loss"])
+    return time.perf_counter() - began
+
+
+def training_flops(network: "keras.Model", freeze_stages: int = 0) -> int:
+    """Return the FLOPs of a training step for one image, two for each multiplication and addition.
+
+    Counted are the convolutions' and the head's: the products forward, for the gradient of the
+    weights unless they are frozen, and for that of the input where something before it is trained.
+    """
+    from classifier.training.fused import stage
+
+    total = 0
+    for name, products in layer_products(network).items():
+        number = 6 if name.startswith("fc") else stage(name)
+        first = "conv1" if not freeze_stages else f"res{freeze_stages + 1}a_branch"
+        starts = name == first or (freeze_stages and name in (first + "1", first + "2a"))
+        trained = number > freeze_stages
+        total += products * (1 + trained + (trained and not starts))
+    return 2 * total
+
+
+def layer_products(network: "keras.Model") -> dict[str, int]:
+    """Return {name: multiplications for one image} of the convolutions and the head."""
+    products = {}
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            _, *places, _ = layer.output.shape
+            products[layer.name] = math.prod((*layer.kernel.shape, *places))
+    return products
+
+
+def pipeline(path: str, batch_size: str) -> None:
+    """Read, crop and mirror batches on one core."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cli.start_keras()
+    from classifier.training.batches import Batches
+
+    turns = Turns()
+    with Arrays(path) as arrays:
+        batches = Batches(arrays, "train", int(batch_size), 0, crop=PIPELINE_CROP)
+        numbers = (i for _ in iter(int, 1) for i in range(len(batches)))
+        turns.serve(lambda: batches[next(numbers)], batch=int(batch_size), crop=PIPELINE_CROP)
+
+
+def matmul(name: str) -> None:
+    """Multiply large square matrices; the side is the one, and the form, with most FLOP/s."""
+    cli.start_keras()
+    import tensorflow as tf
+
+    turns, end = Turns(), time.perf_counter() + 5
+    best = (0.0,)
+    for side in (1024, 2048, 4096):
+        if time.perf_counter() > end:
+            break
+        x = tf.cast(tf.random.normal((side, side)), name)
+        for form, product in (("eager", tf.matmul), ("function", tf.function(tf.matmul))):
+            product(x, x).numpy()
+            for _ in range(3):
+                began = time.perf_counter()
+                product(x, x).numpy()
+                rate = 2 * side**3 / (time.perf_counter() - began)
+                if rate > best[0]:
+                    best = rate, side, form, product, x
+    _, side, form, product, x = best
+    turns.serve(lambda: product(x, x).numpy(), format=name, side=side, form=form, flops=2 * side**3)
+
+
+def epoch(path: str) -> None:
+    """Print the seconds an example of one real epoch of `fit`, from step 20 to its last."""
+    cli.start_keras()
+    from classifier import architecture
+    from classifier.training import fit
+    from classifier.training.callback import Keeper
+
+    architecture.STAGES = SMALL_STAGES
+    recipe = replace(RECIPES["scratch"], num_epochs=1)
+    ends = []
+
+    class Timed(Keeper):
+        def on_train_batch_end(self, batch, logs=None):
+            super().on_train_batch_end(batch, logs)
+            ends.append(time.perf_counter())
+
+    fit.Keeper = Timed
+    with Arrays(path) as arrays, tempfile.TemporaryDirectory() as folder:
+        network = network_for(arrays, recipe)
+        fit.fit(network, arrays, recipe, run_of(recipe, 32), Path(folder))
+    steps = len(ends) - SKIPPED
+    seconds = (ends[-1] - ends[SKIPPED - 1]) / (32 * steps)
+    print(json.dumps({"seconds_per_example": seconds, "examples": 32 * len(ends)}))
+
+
+if __name__ == "__main__":
+    contestants = {"train": train, "pipeline": pipeline, "matmul": matmul, "epoch": epoch}
+    contestants[sys.argv[1]](*sys.argv[2:])
