@@ -56,7 +56,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         choices=("auto", "numpy", "keras"),
         default="auto",
         help="what computes the network; auto: NumPy, or Keras for so many images that it is "
-        "sooner done, although it takes seconds to start",
+        "sooner done on this processor, although it takes seconds to start; keras uses a GPU",
     )
     add(
         "--precision",
@@ -93,24 +93,30 @@ def main() -> int:
     else:
         classified = with_keras(args.model, files, args.precision)
     write = write_json if args.json else csv_writer() if args.csv else write_text
-    counter = cli.Counter(len(files), "images")
     failed = 0
-    with contextlib.closing(classified), warnings.catch_warnings():
+    with (
+        contextlib.closing(classified),
+        cli.Counter(len(files), "images") as counter,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # which `decode` cannot do for itself in threads
         for batch in classified:
-            counter.clear()
+            if sys.stdout.isatty():
+                counter.clear()
             for name, result in batch:
                 if isinstance(result, UserError):
                     if args.strict or len(files) == 1:
                         raise result
                     failed += 1
+                    counter.clear()
                     print(f"skipped: {result}", file=sys.stderr)
-                else:
+                elif np.isfinite(result).all():
                     best = np.argsort(-result, kind="stable")[: args.top]
                     write(name, [(info.classes[i], float(result[i])) for i in best])
+                else:
+                    raise UserError(f"{args.model}: gives no probabilities; train it again")
             sys.stdout.flush()  # what ends a later batch does not cost these results
             counter.advance(len(batch))
-        counter.clear()
     if failed == len(files):
         raise UserError(f"none of the {failed} files can be read as an image (listed above)")
     if failed:
@@ -147,9 +153,9 @@ def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]
     """
     try:
         cli.start_keras()
-    except ImportError as error:
+    except (ImportError, ValueError) as error:  # ValueError: of a backend that Keras does not know
         raise UserError(
-            f"--runtime keras, --precision bfloat16: {error}; install requirements.txt"
+            f"Keras does not start: {error}; install requirements.txt, or use --runtime numpy"
         ) from error
     from classifier.evaluation.evaluate import images_a_step
     from classifier.training.fused import fuse
@@ -261,7 +267,9 @@ def write_text(name: str, predictions: Predictions) -> None:
 
 
 def write_json(name: str, predictions: Predictions) -> None:
-    rows = [{"label": label, "probability": probability} for label, probability in predictions]
+    rows = [
+        {"label": label, "probability": round(probability, 6)} for label, probability in predictions
+    ]
     print(json.dumps({"file": name, "predictions": rows}))
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import os
 import re
 import shlex
@@ -90,7 +91,7 @@ def start_keras() -> ModuleType:
 
             if keras.backend.backend() != "torch":  # for which Keras has no list
                 keras.distribution.list_devices()  # the first look at them has notes of its own
-        except BaseException:
+        except Exception:
             notes.seek(0)
             os.write(shown, notes.read())
             raise
@@ -103,27 +104,38 @@ def start_keras() -> ModuleType:
 class Counter:
     """A line at the foot of a terminal that tells how far long work is, and its rate.
 
-    predict.py runs where tqdm is not installed.
+    It is for work in predict.py, which runs where tqdm is not installed. At the end of a `with`
+    block the line is gone.
 
     Args:
         total: number of units.
         unit: "images".
     """
 
-    EVERY = 0.2  # seconds between two drawings; the first comes after the first of them
+    EVERY = 0.2  # seconds between two drawings
 
     def __init__(self, total: int, unit: str):
         self.total, self.unit, self.done = total, unit, 0
-        self.began = self.drawn = time.monotonic()
+        self.began = None  # when the first units were done; the rate is that of those after them
         self.visible = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.clear()
 
     def advance(self, count: int) -> None:
         """Count so many units as done, and draw the line anew where that is due."""
         self.done += count
         now = time.monotonic()
+        if self.began is None:
+            self.began = self.drawn = now
+            self.first = self.done
+            return
         if now - self.drawn < self.EVERY or not sys.stderr.isatty():
             return
-        rate = self.done / (now - self.began)
+        rate = (self.done - self.first) / (now - self.began)
         print(
             f"\r\033[K{self.done:,} of {self.total:,} {self.unit}, {rate:.1f} a second, "
             f"{(self.total - self.done) / rate:.0f} s left",
@@ -132,10 +144,10 @@ class Counter:
         self.drawn, self.visible = now, True
 
     def clear(self) -> None:
-        """Take the line away, for something else to be printed."""
+        """Take the line away, for something else to be printed; the next `advance` draws it."""
         if self.visible:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
-            self.visible = False
+            self.drawn, self.visible = -math.inf, False
 
 
 _interrupted = False

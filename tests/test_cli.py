@@ -1,11 +1,13 @@
 import argparse
 import contextlib
 import errno
+import io
 import os
 import shlex
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from conftest import ROOT, assert_one_line_error, run
@@ -175,3 +177,46 @@ def test_a_mistake_of_the_programs_own_is_shown_whole(monkeypatch):
     monkeypatch.setattr(cli, "interrupt_on_sigterm", lambda: None)
     with pytest.raises(OSError, match="has no number"):
         cli.run(main)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_counter_tells_how_far_work_is_its_rate_and_the_time_left(monkeypatch):
+    now, terminal = [100.0], Terminal()
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(sys, "stderr", terminal)
+    counter = cli.Counter(4000, "images")
+    shown = []
+    for seconds, count in ((9, 100), (2, 900), (0.15, 10), (0.15, 10), (2.0, 980)):
+        now[0] += seconds
+        counter.advance(count)
+        shown.append(terminal.getvalue().removeprefix("\r\033[K"))
+        terminal.seek(0)
+        terminal.truncate()
+    assert shown == [
+        "",  # there is no rate yet: to start may have taken long
+        "1,000 of 4,000 images, 450.0 a second, 7 s left",
+        "",  # too soon after the last one
+        "1,020 of 4,000 images, 400.0 a second, 7 s left",
+        "2,000 of 4,000 images, 441.9 a second, 5 s left",
+    ]
+    counter.clear()
+    counter.clear()
+    assert terminal.getvalue() == "\r\033[K"  # once
+    counter.advance(0)  # at once
+    assert "2,000 of" in terminal.getvalue()
+    with counter:
+        pass
+    assert terminal.getvalue().endswith(" s left\r\033[K")
+
+
+def test_a_counter_is_for_terminals_alone(monkeypatch):
+    monkeypatch.setattr(cli.Counter, "EVERY", 0)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    counter = cli.Counter(10, "images")
+    counter.advance(5)
+    counter.clear()
+    assert sys.stderr.getvalue() == ""

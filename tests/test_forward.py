@@ -1,5 +1,7 @@
 """The network in NumPy computes what the one in Keras does."""
 
+import threading
+
 import keras
 import numpy as np
 import pytest
@@ -68,6 +70,28 @@ def test_the_outputs_are_those_of_keras(size, classes, enlarge_to):
         )
         np.testing.assert_allclose(both, mirrored, atol=1e-5)
     assert np.abs(mirrored - wanted.probabilities).max() > 1e-4  # the mirror images count
+
+
+def test_images_as_large_as_asked_for_are_not_enlarged():
+    with small_network():
+        network = random_network(48, 2, enlarge_to=48)
+        images = pictures(2, 48)
+        for enlarge_to in (32, 48):
+            found = forward.Network(weights_of(network), enlarge_to)(images)
+            wanted = network.predict_on_batch(images)
+            np.testing.assert_allclose(found.probabilities, wanted, atol=1e-5)
+
+
+def test_image_and_mirror_image_can_be_computed_at_a_time():
+    together = threading.Barrier(2, timeout=10)
+    images = pictures(2, 4)
+
+    def predict(views):  # the left column
+        together.wait()
+        return views[:, :, 0].mean(axis=(1, 2), keepdims=True)[..., 0]
+
+    found = forward.probabilities(predict, images, mirror=True, threads=2)
+    np.testing.assert_allclose(found, images[:, :, [0, -1]].mean(axis=(1, 2, 3))[:, None])
 
 
 @pytest.mark.parametrize(("size", "side"), [(32, 33), (32, 64), (64, 160), (97, 256)])

@@ -79,7 +79,9 @@ def test_datasets_are_found_by_name_at_any_depth(file):
     file["layer/model/layer/kernel"] = np.ones((2, 3))
     file["layer/bias"] = np.zeros(3)
     file["layer/link"] = h5py.SoftLink("/layer/bias")
+    file["layer"].create_dataset("packed", data=np.ones(4), compression="gzip")
     found = find_datasets(file["layer"])
+    assert found.pop("packed") is None  # there, but not to be read
     assert {name: part.shape for name, part in found.items()} == {"kernel": (2, 3), "bias": (3,)}
 
 

@@ -68,6 +68,7 @@ CHANGES = {
     "training": {"training": []},
     "version": {"version": 1},
     "unknown": {"command": "rm"},
+    "small": {"image_size": 31},
 }
 
 
@@ -99,6 +100,9 @@ def damage(path, how):
         elif how == "text":
             del conv1[name]
             conv1.create_dataset(name, (7, 7, 3, 64), h5py.string_dtype())
+        elif how == "integers":
+            del conv1[name]
+            conv1[name] = np.zeros((7, 7, 3, 64), np.int32)
         elif how == "link":
             del conv1[name]
             conv1[name] = h5py.ExternalLink("other.h5", "/x")
@@ -119,6 +123,7 @@ def damage(path, how):
         "nan",
         "shape",
         "text",
+        "integers",
         "link",
         "layer link",
     ],
@@ -129,6 +134,28 @@ def test_a_file_that_is_no_sound_model_is_refused_in_one_line(path, how):
         model_file.load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_weights_are_float32_whatever_the_file_has(path, dtype):
+    with h5py.File(path, "r+") as file:
+        conv1 = file["model_weights/conv1"]
+        name = conv1.attrs["weight_names"][0]
+        kernel = conv1[name][()]
+        del conv1[name]
+        conv1[name] = kernel.astype(dtype)
+    weights, _ = model_file.load_weights(path)
+    found = weights["conv1"]["kernel"]
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, kernel, atol=1e-3)
+
+
+def test_a_network_computes_by_the_policy_asked_for_and_no_other_does(path):
+    before = keras.config.dtype_policy()
+    loaded, _ = model_file.load(path, "mixed_bfloat16")
+    assert loaded.get_layer("conv1").compute_dtype == "bfloat16"
+    assert model_file.load(path)[0].get_layer("conv1").compute_dtype == "float32"
+    assert keras.config.dtype_policy() == before
 
 
 def test_no_file_and_no_hdf5_file_are_refused(tmp_path):

@@ -3,7 +3,9 @@
 import errno
 import io
 import json
+import os
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import ROOT, run
 from PIL import Image
 
 import predict
@@ -139,6 +141,21 @@ def test_an_error_line_is_one_line_whatever_the_name(call):
 def test_standard_input(call, monkeypatch):
     feed(monkeypatch, photo("a.png"))
     assert call("-") == (["-"], "")
+
+
+def test_standard_input_is_read_where_ctrl_c_is_heard(call, monkeypatch):
+    threads = []
+
+    def read(_size):
+        threads.append(threading.current_thread())
+        return photo("a.png")
+
+    monkeypatch.setattr(
+        sys, "stdin", types.SimpleNamespace(buffer=types.SimpleNamespace(read=read))
+    )
+    photo("a.png")
+    assert call("a.png", "-", *["a.png"] * 100)[0][:2] == ["a.png", "-"]
+    assert threads == [threading.main_thread()]
 
 
 def test_standard_input_is_bounded(call, monkeypatch):
@@ -280,16 +297,17 @@ def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkey
     names = [f"{number}.png" for number in range(30)]
     for name in names:
         photo(name)
-    threads, read = set(), predict.read_image
+    together, read = threading.Barrier(4, timeout=10), predict.read_image
 
     def slow(name, size):
-        threads.add(threading.get_ident())
-        time.sleep(0.02 if name in ("0.png", "7.png") else 0.001)
+        if name in names[:4]:
+            together.wait()  # four threads
+        if name in ("0.png", "7.png"):
+            time.sleep(0.02)
         return read(name, size)
 
     monkeypatch.setattr(predict, "read_image", slow)
     assert call(*names)[0] == names
-    assert len(threads) == 4
 
 
 def test_a_warning_of_a_decoder_is_not_shown_from_threads_either(call, monkeypatch):
@@ -307,6 +325,43 @@ def test_a_warning_of_a_decoder_is_not_shown_from_threads_either(call, monkeypat
     assert call(*["a.png"] * 100) == (["a.png"] * 100, "")  # warnings are errors in the tests
 
 
+def test_a_network_of_no_probabilities_is_an_error(call, monkeypatch):
+    use(monkeypatch, lambda images: np.full((len(images), 2), np.nan))
+    photo("a.png")
+    with pytest.raises(UserError, match="resnet50.h5: gives no probabilities; train it again"):
+        call("a.png")
+
+
+def test_of_equal_classes_the_first_is_named_first(call, monkeypatch, capsys):
+    names = [f"{number:02}" for number in range(60)]
+    info = model_file.ModelInfo(names, 32, "clean")
+    use(monkeypatch, lambda images: np.full((len(images), 60), 1 / 60), info)
+    photo("a.png")
+    rows = printed(monkeypatch, capsys, "--top", "60", "a.png")
+    assert [row.split()[1] for row in rows[1:]] == names
+
+
+ENVIRONMENT = """
+import os, sys
+
+class AsNumpyIsImported:
+    def find_spec(self, name, *_):
+        if name == "numpy":
+            print(os.environ.get("OPENBLAS_NUM_THREADS"))
+
+sys.meta_path.insert(0, AsNumpyIsImported())
+import predict
+"""
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_a_product_takes_one_thread_unless_the_user_says_otherwise(given, expected):
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    command = [sys.executable, "-c", ENVIRONMENT]
+    told = subprocess.check_output(command, cwd=ROOT, text=True, env=environment | given)
+    assert told == f"{expected}\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -319,15 +374,15 @@ def test_a_terminal_shows_how_far_long_work_is_and_nothing_of_it_remains(call, m
     monkeypatch.setattr(sys, "stderr", terminal)
     photo("a.png")
     Path("b.png").write_text("no image")
-    call("a.png", "b.png", "a.png")
+    call("a.png", "a.png", "b.png", "a.png")
     clear = "\r\033[K"
     drawn = terminal.getvalue().split(clear)
     assert [re.sub(r"[\d.]+ a second, \d+ s left", "RATE", text) for text in drawn if text] == [
-        "1 of 3 images, RATE",
+        "2 of 4 images, RATE",
         "skipped: b.png: not an image; give a JPEG, PNG, GIF, BMP, TIFF or WebP image\n",
-        "2 of 3 images, RATE",
-        "3 of 3 images, RATE",
-        "skipped 1 of 3 files, which cannot be read as images\n",
+        "3 of 4 images, RATE",
+        "4 of 4 images, RATE",
+        "skipped 1 of 4 files, which cannot be read as images\n",
     ]
     monkeypatch.setattr(cli.Counter, "EVERY", 60)  # work that is soon done
     terminal.truncate(0)

@@ -49,3 +49,9 @@ def test_the_backend_chosen_is_the_one_looked_for(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: looked.append(name) or name)
     quicker(info(), 1, AVX512)
     assert looked == ["keras", "keras", "jax"]
+
+
+@pytest.mark.parametrize("backend", ["none", "a.b", ".", "openvino"])
+def test_a_backend_that_is_none_leaves_all_to_numpy(monkeypatch, backend):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    assert quicker(info(256), 1_000_000, AVX512) == "numpy"

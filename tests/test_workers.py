@@ -7,12 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from conftest import ROOT
 
 from classifier.errors import UserError
-from classifier.workers import ordered_map
+from classifier.workers import ordered_map, threaded_map
 
 
 def square(number):
@@ -56,16 +57,21 @@ class Counted:
             yield number
 
 
+EITHER = pytest.mark.parametrize("mapped", [ordered_map, threaded_map])
+
+
+@EITHER
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_results_come_in_the_items_order(workers):
-    assert list(ordered_map(square, range(50), workers)) == [i * i for i in range(50)]
-    assert list(ordered_map(square, [], workers)) == []
+def test_results_come_in_the_items_order(mapped, workers):
+    assert list(mapped(square, range(50), workers)) == [i * i for i in range(50)]
+    assert list(mapped(square, [], workers)) == []
 
 
+@EITHER
 @pytest.mark.parametrize(("workers", "bound"), [(1, 1), (2, 8), (3, 12)])
-def test_items_are_taken_only_as_results_are(workers, bound):
+def test_items_are_taken_only_as_results_are(mapped, workers, bound):
     items = Counted(100)
-    for done, _ in enumerate(ordered_map(square, items, workers)):
+    for done, _ in enumerate(mapped(square, items, workers)):
         assert items.taken - done <= bound  # the result at hand is one of them
     assert items.taken == 100
 
@@ -73,6 +79,14 @@ def test_items_are_taken_only_as_results_are(workers, bound):
 def test_several_processes_work():
     assert os.getpid() not in set(ordered_map(process, range(20), 2))
     assert set(ordered_map(process, range(20), 1)) == {os.getpid()}
+
+
+def test_several_threads_work_at_a_time_and_one_is_this_one():
+    together = threading.Barrier(3, timeout=10)
+    threads = set(threaded_map(lambda _: (together.wait(), threading.get_ident())[1], range(3), 3))
+    assert len(threads) == 3
+    alone = set(threaded_map(lambda _: threading.get_ident(), range(3), 1))
+    assert alone == {threading.get_ident()}
 
 
 def test_closing_the_generator_ends_the_workers():

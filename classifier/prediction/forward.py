@@ -41,8 +41,7 @@ class Network:
 
     def __init__(self, weights: dict[str, dict[str, np.ndarray]], enlarge_to: int = 0):
         self.enlarge_to = enlarge_to
-        *_, (head, _) = weights.items()
-        self.head = weights[head]
+        *_, self.head = weights.values()
         self.layers = {
             conv: folded(**weights[conv], **weights[norm])
             for conv, norm, _, _ in architecture.convolutions(architecture.MIN_SIZE)

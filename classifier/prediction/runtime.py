@@ -7,6 +7,7 @@ from collections.abc import Collection
 from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
+BACKENDS = ("tensorflow", "jax", "torch")
 # Seconds to start, and for 10^9 multiply-adds; float32, 2 cores. A 64x64 image has 0.3 of them, one
 # enlarged to 256 has 5. Each is the mean of both sizes.
 COSTS = {
@@ -26,7 +27,7 @@ def quicker(info: ModelInfo, count: int, flags: Collection[str]) -> str:
         flags: of the processor, as `processor.cpu_flags` returns them.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if any(importlib.util.find_spec(package) is None for package in ("keras", backend)):
+    if backend not in BACKENDS or not all(map(importlib.util.find_spec, ("keras", backend))):
         return "numpy"
     side = max(info.image_size, info.enlarge_to)
     work = count * (2 if info.mirror else 1) * multiply_adds(side) / 1e9
