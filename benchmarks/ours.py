@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import keras
 
 WARM = 3  # steps before the first turn; the first is traced
-SKIPPED = 20  # steps at the start of an epoch that its time leaves out
+EPOCH_BATCH, SKIPPED = 128, 20  # of `epoch`: batch size, first steps that its time leaves out
 # Those of the tests: strides as large as ResNet-50's all together, few blocks and filters.
 SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
 PIPELINE_CROP = 0.5  # the recipe's for fine-tuning: crops and mirror images
@@ -174,7 +174,8 @@ def matmul(name: str) -> None:
                 if rate > best[0]:
                     best = rate, side, form, product, x
     _, side, form, product, x = best
-    turns.serve(lambda: product(x, x).numpy(), format=name, side=side, form=form, flops=2 * side**3)
+    # What a turn counts, elsewhere the images of a batch, are a product's FLOPs.
+    turns.serve(lambda: product(x, x).numpy(), format=name, side=side, form=form, batch=2 * side**3)
 
 
 def epoch(path: str) -> None:
@@ -196,10 +197,9 @@ def epoch(path: str) -> None:
     fit.Keeper = Timed
     with Arrays(path) as arrays, tempfile.TemporaryDirectory() as folder:
         network = network_for(arrays, recipe)
-        fit.fit(network, arrays, recipe, run_of(recipe, 32), Path(folder))
-    steps = len(ends) - SKIPPED
-    seconds = (ends[-1] - ends[SKIPPED - 1]) / (32 * steps)
-    print(json.dumps({"seconds_per_example": seconds, "examples": 32 * len(ends)}))
+        fit.fit(network, arrays, recipe, run_of(recipe, EPOCH_BATCH), Path(folder))
+    seconds = (ends[-1] - ends[SKIPPED - 1]) / (EPOCH_BATCH * (len(ends) - SKIPPED))
+    print(json.dumps({"seconds_per_example": seconds, "examples": EPOCH_BATCH * len(ends)}))
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ def train(size: int):
         rival, trial = best_rival(size, stack)
         ours = stack.enter_context(trainer(size))
         sides = {"ours": ours, "rival": rival}
-        rates = interleave({side: paced(who, 5) for side, who in sides.items()})
+        rates = interleave({side: paced(who, 4) for side, who in sides.items()})
         return ratio(rates["ours"], rates["rival"]), {
             "images_per_second": rates,
             "trial": trial,
@@ -180,37 +180,40 @@ def best_rival(size: int, stack: ExitStack) -> tuple[Contestant, dict]:
     return best[1], trial
 
 
-def ceiling(size: int):
+@functools.cache
+def steps(size: int) -> dict:
+    """Return the rates of training (images/s) and of a matrix product in its format (FLOP/s).
+
+    At 64 pixels also those of the same step without `fit`, and of the input pipeline on one core.
+    """
     with ExitStack() as stack:
-        ours = stack.enter_context(trainer(size))
-        product = stack.enter_context(contestant(OURS, "matmul", ours.details["format"]))
-        sides = {"ours": ours, "product": product}
-        rates = interleave({side: paced(who, 4, "flops") for side, who in sides.items()})
-        return 100 * ratio(rates["ours"], rates["product"]), {
-            "flops_per_second": rates,
-            "sides": said(sides),
-        }
+        who = {"training": stack.enter_context(trainer(size))}
+        words = ["matmul", who["training"].details["format"]]
+        who["product"] = stack.enter_context(contestant(OURS, *words))
+        turns = {"training": paced(who["training"], 4), "product": paced(who["product"], 1)}
+        if size == 64:
+            words = ["pipeline", made("arrays", 64, 16160), 32]
+            who["pipeline"] = stack.enter_context(contestant(OURS, *words))
+            turns["bare"] = paced(who["training"], 4, word="bare")
+            turns["pipeline"] = paced(who["pipeline"], 1)
+        return {"rates": interleave(turns), "sides": said(who)}
+
+
+def ceiling(size: int):
+    found = steps(size)
+    ours = found["sides"]["training"]
+    flops = [rate * ours["flops"] / ours["batch"] for rate in found["rates"]["training"]]
+    return 100 * ratio(flops, found["rates"]["product"]), {"flops_per_second": flops, **found}
 
 
 def pipeline():
-    with ExitStack() as stack:
-        ours = stack.enter_context(trainer(64))
-        pipe = stack.enter_context(contestant(OURS, "pipeline", made("arrays", 64, 16160), 32))
-        sides = {"pipeline": pipe, "training": ours}
-        rates = interleave({side: paced(who, 3) for side, who in sides.items()})
-        return ratio(rates["pipeline"], rates["training"]), {
-            "images_per_second": rates,
-            "sides": said(sides),
-        }
+    found = steps(64)
+    return ratio(found["rates"]["pipeline"], found["rates"]["training"]), found
 
 
 def fit_overhead():
-    with trainer(64) as ours:
-        rates = interleave({word: paced(ours, 5, word=word) for word in ("fit", "bare")})
-        return 100 * (ratio(rates["bare"], rates["fit"]) - 1), {
-            "images_per_second": rates,
-            "sides": said({"ours": ours}),
-        }
+    found = steps(64)
+    return 100 * (ratio(found["rates"]["bare"], found["rates"]["training"]) - 1), found
 
 
 def prepro():
@@ -297,12 +300,12 @@ def trainer(size: int):
     return contestant(OURS, "train", arrays, recipe, batch)
 
 
-def paced(who: Contestant, seconds: float, key: str = "batch", word: str = "fit"):
-    """Return a function: a turn of about `seconds`, which returns the rate of what `key` counts."""
-    steps = max(1, round(seconds / who.turn(word, 1)))
+def paced(who: Contestant, seconds: float, word: str = "fit"):
+    """Return a function: a turn of about `seconds`, which returns images (or FLOPs) a second."""
+    count = max(1, round(seconds / who.turn(word, 1)))
 
     def turn():
-        return steps * who.details[key] / who.turn(word, steps)
+        return count * who.details["batch"] / who.turn(word, count)
 
     return turn
 
