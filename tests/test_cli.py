@@ -179,6 +179,18 @@ def test_a_mistake_of_the_programs_own_is_shown_whole(monkeypatch):
         cli.run(main)
 
 
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_tensorflow_takes_onednn_unless_the_user_says_otherwise(given, expected, tmp_path):
+    (tmp_path / "keras.py").write_text(
+        KERAS.format('print(os.environ["TF_ENABLE_ONEDNN_OPTS"])')  # as it is imported
+    )
+    script = [sys.executable, "-c", "from classifier import cli; cli.start_keras()"]
+    env = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
+    env["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
+    told = subprocess.check_output(script, cwd=tmp_path, env=env | given, text=True)
+    assert told == f"{expected}\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

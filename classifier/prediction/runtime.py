@@ -8,13 +8,14 @@ from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Seconds to start, and for 10^9 multiply-adds; float32, 2 cores. A 64x64 image has 0.3 of them, one
-# enlarged to 256 has 5. Each is the mean of both sizes.
+# Seconds to start, and for 10^9 multiply-adds; float32, 2 cores. A 64x64 image has 0.31 of them, one
+# enlarged to 256 has 5.04; each figure is the mean of both sizes.
 COSTS = {
-    # An AMD EPYC without AVX-512: 182 and 11.8 images/s in NumPy, 168 and 11.2 in Keras.
-    "avx2": {"numpy": (0.2, 0.0172), "keras": (9.0, 0.0183)},
-    # One with it: 289 and 20.5 images/s in Keras, 165 and 8 in NumPy in one thread.
-    "avx512": {"numpy": (0.2, 0.016), "keras": (5.5, 0.0102)},
+    # An AMD EPYC without AVX-512: 160 and 10.2 images/s in NumPy, 171 and 14.4 in Keras.
+    "avx2": {"numpy": (0.2, 0.0197), "keras": (7.8, 0.0162)},
+    # One with it: 289 and 20.5 images/s in Keras, 165 and 8 in NumPy, which was measured there
+    # before it computed images side by side and is taken for 1.2 times as fast since.
+    "avx512": {"numpy": (0.2, 0.018), "keras": (5.5, 0.0103)},
 }
 
 
