@@ -82,7 +82,7 @@ def start_keras() -> ModuleType:
     the import fails they are shown. KERAS_BACKEND chooses the backend, as always in Keras.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow itself takes oneDNN's kernels only where AVX-512 has instructions for networks. With
+    # TensorFlow itself takes oneDNN's kernels only where AVX-512 has units for networks; with
     # AVX2 alone training was 2.3 times as fast with them (64x64, 2 cores of an AMD EPYC).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     sys.stderr.flush()

@@ -8,8 +8,8 @@ from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Seconds to start, and for 10^9 multiply-adds; float32, 2 cores. A 64x64 image has 0.31 of them, one
-# enlarged to 256 has 5.04; each figure is the mean of both sizes.
+# Seconds to start, and for 10^9 multiply-adds, of which a 64x64 image has 0.31 and one enlarged to
+# 256 has 5.04: the mean of both sizes. Float32, 2 cores.
 COSTS = {
     # An AMD EPYC without AVX-512: 160 and 10.2 images/s in NumPy, 171 and 14.4 in Keras.
     "avx2": {"numpy": (0.2, 0.0197), "keras": (7.8, 0.0162)},
