@@ -46,6 +46,13 @@ def test_a_command_is_read(command, monkeypatch, tmp_path):
     PARSE[words[0]](words[1:])
 
 
+def test_the_table_of_speed_is_that_of_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import speed
+
+    assert speed.table(speed.kept()) in (ROOT / "README.md").read_text()
+
+
 def test_every_file_named_is_there():
     for page in PAGES:
         for path in re.findall(r"\]\(([^):#]+)\)", page.read_text()):
