@@ -191,7 +191,7 @@ def test_a_program_is_run_and_its_memory_seen():
     done = speed.run("-c", "x = bytearray(300_000_000); import time; time.sleep(1.2); print('end')",
                      watched=True)  # fmt: skip
     assert done.output == "end\n"
-    assert 300 < done.peak < 400
+    assert done.peak > 300  # at least: it begins with that of this process
     assert 300 < done.memory < 400
     with pytest.raises(UserError, match="failed: SystemExit: no more|failed: no more"):
         speed.run("-c", "raise SystemExit('no more')")
