@@ -6,7 +6,6 @@ python benchmarks/inputs.py model FILE
 """
 
 import functools
-import os
 import sys
 from pathlib import Path
 
@@ -18,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from classifier import cli  # noqa: E402
 from classifier.data import arrays as arrays_file  # noqa: E402
 from classifier.data.arrays import Description, Example  # noqa: E402
+from classifier.processor import cores  # noqa: E402
 from classifier.workers import ordered_map  # noqa: E402
 
 CLASSES = [f"class_{number:03}" for number in range(101)]
@@ -28,7 +28,7 @@ def photographs(folder: Path, classes: int, each: int) -> None:
     for name in CLASSES[:classes]:
         (folder / "train" / name).mkdir(parents=True)
     numbers = [(number, i) for number in range(classes) for i in range(each)]
-    for _ in ordered_map(functools.partial(_write, folder), numbers, os.cpu_count() or 1):
+    for _ in ordered_map(functools.partial(_write, folder), numbers, cores()):
         pass
 
 

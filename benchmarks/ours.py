@@ -14,21 +14,17 @@ import tempfile
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from turns import Turns  # noqa: E402
 
-from classifier import cli  # noqa: E402
+from classifier import architecture, cli  # noqa: E402
 from classifier.data.arrays import Arrays  # noqa: E402
 from classifier.training import precision  # noqa: E402
 from classifier.training.recipes import RECIPES  # noqa: E402
 from classifier.training.run import Run  # noqa: E402
-
-if TYPE_CHECKING:
-    import keras
 
 WARM = 3  # steps before the first turn; the first is traced
 EPOCH_BATCH, SKIPPED = 128, 20  # of `epoch`: batch size, first steps that its time leaves out
@@ -68,7 +64,8 @@ def train(path: str, recipe_name: str, batch_size: str) -> None:
                     batch=size,
                     format=chosen,
                     why=why,
-                    flops=size * training_flops(self.network, recipe.freeze_stages),
+                    flops=size
+                    * training_flops(arrays.image_size, len(arrays.classes), recipe.freeze_stages),
                 )
             word, self.left = turns.wait()
             while word == "bare":
@@ -113,7 +110,7 @@ def bare(model, batches, steps):
     return time.perf_counter() - began
 
 
-def training_flops(network: "keras.Model", freeze_stages: int = 0) -> int:
+def training_flops(size: int, classes: int, freeze_stages: int = 0) -> int:
     """Return the FLOPs of a training step for one image, two for each multiplication and addition.
 
     Counted are the convolutions' and the head's: the products forward, for the gradient of the
@@ -122,7 +119,7 @@ def training_flops(network: "keras.Model", freeze_stages: int = 0) -> int:
     from classifier.training.fused import stage
 
     total = 0
-    for name, products in layer_products(network).items():
+    for name, products in layer_products(size, classes).items():
         number = 6 if name.startswith("fc") else stage(name)
         first = "conv1" if not freeze_stages else f"res{freeze_stages + 1}a_branch"
         starts = name == first or (freeze_stages and name in (first + "1", first + "2a"))
@@ -131,14 +128,14 @@ def training_flops(network: "keras.Model", freeze_stages: int = 0) -> int:
     return 2 * total
 
 
-def layer_products(network: "keras.Model") -> dict[str, int]:
+def layer_products(size: int, classes: int) -> dict[str, int]:
     """Return {name: multiplications for one image} of the convolutions and the head."""
-    products = {}
-    for layer in network.layers:
-        if hasattr(layer, "kernel"):
-            _, *places, _ = layer.output.shape
-            products[layer.name] = math.prod((*layer.kernel.shape, *places))
-    return products
+    products = {
+        conv: math.prod(kernel) * side**2
+        for conv, _, kernel, side in architecture.convolutions(size)
+    }
+    head = f"fc{classes}"
+    return products | {head: math.prod(architecture.weight_shapes(classes)[head]["kernel"])}
 
 
 def pipeline(path: str, batch_size: str) -> None:
@@ -181,7 +178,6 @@ def matmul(name: str) -> None:
 def epoch(path: str) -> None:
     """Print the seconds an example of one real epoch of `fit`, from step 20 to its last."""
     cli.start_keras()
-    from classifier import architecture
     from classifier.training import fit
     from classifier.training.callback import Keeper
 

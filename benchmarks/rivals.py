@@ -7,7 +7,6 @@ python benchmarks/rivals.py legacy FOLDER SIZE
 """
 
 import csv
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -18,11 +17,12 @@ import numpy as np  # noqa: E402
 from PIL import Image  # noqa: E402
 from turns import Turns  # noqa: E402
 
+from classifier.processor import cores  # noqa: E402
+
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # filters, blocks, stride
 CLASSES = 101
 MEAN = (123.68, 116.779, 103.939)
 WARM = 3
-CORES = len(os.sched_getaffinity(0))
 
 
 def resnet50():
@@ -67,7 +67,7 @@ def train(size: str, batch_size: str, name: str, mode: str, frozen: str = "") ->
     import torch
     from torch import nn
 
-    torch.set_num_threads(CORES)
+    torch.set_num_threads(cores())
     model = resnet50().to(memory_format=torch.channels_last).train()
     if frozen:
         model[0].requires_grad_(False)
@@ -114,7 +114,7 @@ def predict(path: str, folder: str, name: str, workers: str) -> None:
     """Print the five best classes of each photograph; the batches are of 64."""
     import torch
 
-    torch.set_num_threads(CORES)
+    torch.set_num_threads(cores())
     dtype = getattr(torch, name)
     model = resnet50()
     model.load_state_dict(torch.load(path, weights_only=True))

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 from turns import Contestant, contestant, interleave, last_line, ratio  # noqa: E402
 
-from classifier import cli  # noqa: E402
+from classifier import cli, processor  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.files import atomic_write, make_folder  # noqa: E402
 from classifier.processor import cores, cpu_flags  # noqa: E402
@@ -43,7 +43,6 @@ BUSY = 0.2  # cores that other programs may use before a figure is doubtful
 COMPILE_LIMIT = 180  # seconds that torch.compile may take until the step is warm
 # Training: pixels, recipe, batch size and what the rival keeps frozen.
 TRAININGS = {64: ("scratch", 32, ""), 224: ("finetune", 8, "frozen")}
-IMAGE = ["images/test.jpg"]
 
 
 class NotMeasurableError(Exception):
@@ -98,7 +97,7 @@ def main() -> int:
 @functools.cache
 def predictions_of_one() -> dict:
     """Return the rounds of predict.py on one photograph, and of TensorFlow's import alone."""
-    command = ["predict.py", *IMAGE, "--model", made("model")]
+    command = ["predict.py", "images/test.jpg", "--model", made("model")]
     rounds = interleave(
         {"ours": lambda: run(*command), "rival": lambda: run("-c", "import tensorflow")}, 7
     )
@@ -457,8 +456,6 @@ def environment() -> dict:
     """Return the machine, the versions, the commit and the date."""
     from classifier.training.run import code_version
 
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    named = re.search(r"^model name\s*: (.*)$", text, re.M)
     versions = {}
     for package in PACKAGES:
         try:
@@ -466,7 +463,7 @@ def environment() -> dict:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     return {
-        "processor": named[1] if named else platform.processor(),
+        "processor": processor.name(),
         "units": sorted(f for f in cpu_flags() if re.match(r"amx|avx|.*bf16|fma$|sve", f)),
         "cores": cores(),
         "python": platform.python_version(),

@@ -1,6 +1,8 @@
 """What the processor can do."""
 
 import os
+import platform
+import re
 from pathlib import Path
 
 
@@ -11,13 +13,23 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def name(path: str | Path = "/proc/cpuinfo") -> str:
+    """Return the processor's name, where the system tells; else its kind."""
+    found = re.search(r"^model name\s*: (.*)$", _text(path), re.M)
+    return found[1].strip() if found else platform.processor()
+
+
 def cpu_flags(path: str | Path = "/proc/cpuinfo") -> set[str]:
     """Return the processor's feature flags, a set of str; empty where the system does not tell.
 
     Linux has them in a line "flags" on x86, "Features" on ARM.
     """
-    try:
-        lines = Path(path).read_text().splitlines()
-    except OSError:
-        return set()
+    lines = _text(path).splitlines()
     return set(next((line.split() for line in lines if line.startswith(("flags", "Features"))), []))
+
+
+def _text(path):
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

@@ -2,7 +2,7 @@
 
 import os
 
-from classifier.processor import cores, cpu_flags
+from classifier.processor import cores, cpu_flags, name
 
 
 def test_flags_are_read_on_x86_and_on_arm(tmp_path):
@@ -25,3 +25,11 @@ def test_cores_are_those_this_process_may_use(monkeypatch):
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     assert cores() == 6
+
+
+def test_its_name_is_the_first_cores(tmp_path, monkeypatch):
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nmodel name\t: A B: C \nprocessor\t: 1\nmodel name\t: D\n")
+    assert name(path) == "A B: C"
+    monkeypatch.setattr("platform.processor", lambda: "kind")
+    assert name(tmp_path / "none") == "kind"

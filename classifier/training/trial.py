@@ -23,7 +23,7 @@ def bfloat16_speed() -> float:
     held against float32; of each the least time counts. After ROUNDS it ends, or after SECONDS and
     the block under way. The operations are not traced, which took seconds more: TensorFlow has the
     same kernels for convolutions, products and BatchNorms either way. On 2 cores with AVX2 alone
-    the whole network, traced, was 0.22 times as fast in bfloat16; trials found 0.13 to 0.33.
+    the whole network, traced, was 0.15 times as fast in bfloat16; trials found 0.22 to 0.27.
     """
     end = time.perf_counter() + SECONDS
     random = np.random.default_rng(0)
