@@ -31,8 +31,9 @@ Predictions = list[tuple[str, float]]  # (label, probability), best first
 # Names of images, each with its pixels or its probabilities; or why it has none.
 Batch = list[tuple[str, np.ndarray | UserError]]
 
-# 8 images of 64x64 a thread, one of 256x256: larger batches are no faster and leave the caches.
-PIXELS_A_THREAD = 8 * 64 * 64
+# 16 images of 64x64 a thread, one of 256x256: larger batches are 2% faster, and want more memory.
+PIXELS_A_THREAD = 16 * 64 * 64
+MANY = 32  # files for which the network's preparation for many images pays
 
 
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
@@ -130,8 +131,12 @@ def main() -> int:
 def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
     """Yield the probabilities of all files, in order, computed by NumPy."""
     weights, info = model_file.load_weights(model)
-    network = forward.Network(weights, info.enlarge_to)
-    step = max(1, PIXELS_A_THREAD // max(info.image_size, info.enlarge_to) ** 2)
+    many = len(files) >= MANY
+    if many:
+        keep_freed_memory()
+    network = forward.Network(weights, info.enlarge_to, many)
+    fair = -(-len(files) // cores())
+    step = max(1, min(fair, PIXELS_A_THREAD // max(info.image_size, info.enlarge_to) ** 2))
     predict = partial(
         forward.probabilities,
         lambda images: network(images).probabilities,
@@ -143,6 +148,21 @@ def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
         return judged(read(names, info.image_size), predict)
 
     yield from in_batches(classify, files, step)
+
+
+def keep_freed_memory() -> None:
+    """Have the C library, where it is glibc, keep what large arrays give back for the next ones.
+
+    It would return it to the system and be given other pages, zeroed, for every layer: 7% of the
+    time at 64x64.
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold, most_mmap_threshold = -1, -3, 32 << 20  # of malloc.h
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_threshold, most_mmap_threshold)
 
 
 def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]:

@@ -48,13 +48,14 @@ def pictures(count, size):
     ("size", "classes", "enlarge_to"),
     [(32, 2, 0), (64, 101, 0), (97, 5, 0), (224, 101, 0), (33, 3, 75)],
 )
-def test_the_outputs_are_those_of_keras(size, classes, enlarge_to):
+@pytest.mark.parametrize("many", [False, True])
+def test_the_outputs_are_those_of_keras(size, classes, enlarge_to, many):
     network = random_network(size, classes, enlarge_to)
     images = pictures(2, size)
     parts = [network.output, network.layers[-2].output, network.get_layer("avg_pool").input]
     inside = keras.Model(network.input, parts)
     wanted = forward.Outputs(*(np.asarray(part) for part in inside.predict_on_batch(images)))
-    ours = forward.Network(weights_of(network), enlarge_to)
+    ours = forward.Network(weights_of(network), enlarge_to, many)
     found = ours(images)
     assert wanted.probabilities.max() < 0.99  # else the comparison says little
     assert np.ptp(wanted.probabilities, axis=0).max() > 1e-3
@@ -80,6 +81,17 @@ def test_images_as_large_as_asked_for_are_not_enlarged():
             found = forward.Network(weights_of(network), enlarge_to)(images)
             wanted = network.predict_on_batch(images)
             np.testing.assert_allclose(found.probabilities, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (2, 5), (7, 4), (8, 8)])
+def test_tiles_give_what_a_convolution_gives(height, width):
+    x = RANDOM.normal(size=(3, height, width, 5)).astype(np.float32)
+    kernel = RANDOM.normal(size=(3, 3, 5, 4)).astype(np.float32)
+    bias = RANDOM.normal(size=4).astype(np.float32)
+    wanted = keras.ops.conv(x, kernel, padding="same") + bias
+    found = forward.convolved_in_tiles(x, forward.for_tiles(kernel), bias)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_image_and_mirror_image_can_be_computed_at_a_time():

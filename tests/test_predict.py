@@ -228,10 +228,13 @@ def test_json_and_csv_exclude_each_other(call, capsys):
     assert "not allowed with argument --json" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("enlarge_to", "sizes"), [(0, [32, 8]), (64, [8] * 5), (1024, [1] * 40)])
+@pytest.mark.parametrize(
+    ("enlarge_to", "sizes"), [(0, [20, 20]), (64, [16, 16, 8]), (1024, [1] * 40)]
+)
 def test_a_thread_takes_the_fewer_images_the_larger_they_become(
     call, monkeypatch, enlarge_to, sizes
 ):
+    monkeypatch.setattr(predict, "cores", lambda: 2)
     info = model_file.ModelInfo(["dark", "bright"], 32, "clean", enlarge_to=enlarge_to)
     taken = []
 

@@ -11,11 +11,11 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # Seconds to start, and for 10^9 multiply-adds, of which a 64x64 image has 0.31 and one enlarged to
 # 256 has 5.04: the mean of both sizes. Float32, 2 cores.
 COSTS = {
-    # An AMD EPYC without AVX-512: 160 and 10.2 images/s in NumPy, 171 and 14.4 in Keras.
-    "avx2": {"numpy": (0.2, 0.0197), "keras": (7.8, 0.0162)},
+    # An AMD EPYC without AVX-512: 230 and 14.7 images/s in NumPy, 171 and 14.4 in Keras.
+    "avx2": {"numpy": (0.2, 0.0138), "keras": (7.8, 0.0162)},
     # One with it: 289 and 20.5 images/s in Keras, 165 and 8 in NumPy, which was measured there
-    # before it computed images side by side and is taken for 1.2 times as fast since.
-    "avx512": {"numpy": (0.2, 0.018), "keras": (5.5, 0.0103)},
+    # as it was at first; on the EPYC without it became 1.4 times as fast.
+    "avx512": {"numpy": (0.2, 0.0158), "keras": (5.5, 0.0103)},
 }
 
 
