@@ -40,3 +40,17 @@ def test_the_constant_rate_stays_and_the_optimizer_is_the_recipes():
     sgd = make_optimizer(replace(RECIPES["scratch"], schedule="constant"), 200)
     assert (sgd.momentum, sgd.nesterov, sgd.weight_decay) == (0.9, True, 5e-4)
     assert float(sgd.learning_rate) == pytest.approx(0.0125)
+
+
+def test_steps_of_sgd_are_kerass_own():
+    random = np.random.default_rng(0)
+    first = random.normal(size=(3, 5)).astype(np.float32)
+    ours = make_optimizer(Recipe(schedule="constant", learning_rate=0.1, weight_decay=0.02), 9)
+    theirs = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True, weight_decay=0.02)
+    variables = [keras.Variable(first), keras.Variable(first)]
+    for _ in range(4):
+        gradient = keras.ops.convert_to_tensor(random.normal(size=(3, 5)).astype(np.float32))
+        for optimizer, variable in zip((ours, theirs), variables, strict=True):
+            optimizer.apply([gradient], [variable])
+    np.testing.assert_allclose(*variables, rtol=1e-5)
+    assert np.abs(variables[0] - first).min() > 1e-3
