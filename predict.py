@@ -133,7 +133,7 @@ def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
     weights, info = model_file.load_weights(model)
     many = len(files) >= MANY
     if many:
-        keep_freed_memory()
+        cli.keep_freed_memory()
     network = forward.Network(weights, info.enlarge_to, many)
     fair = -(-len(files) // cores())
     step = max(1, min(fair, PIXELS_A_THREAD // max(info.image_size, info.enlarge_to) ** 2))
@@ -148,21 +148,6 @@ def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
         return judged(read(names, info.image_size), predict)
 
     yield from in_batches(classify, files, step)
-
-
-def keep_freed_memory() -> None:
-    """Have the C library, where it is glibc, keep what large arrays give back for the next ones.
-
-    It would return it to the system and be given other pages, zeroed, for every layer: 7% of the
-    time at 64x64.
-    """
-    import ctypes
-
-    trim_threshold, mmap_threshold, most_mmap_threshold = -1, -3, 32 << 20  # of malloc.h
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
-        mallopt(mmap_threshold, most_mmap_threshold)
 
 
 def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]:

@@ -133,8 +133,8 @@ def convolve(
         x = ops.average_pool(x, 1, stride)
     height, width, channels = x.shape[1:]
     if size == 1:
-        y = ops.matmul(ops.reshape(x, (-1, channels)), kernel[0, 0])
-        return ops.reshape(y, (-1, height, width, y.shape[-1]))
+        y = ops.matmul(ops.reshape(x, (-1, channels)), ops.reshape(kernel, (channels, -1)))
+        return ops.reshape(y, (-1, height, width, kernel.shape[-1]))
     # Of a 3x3 kernel each pixel of so small a map takes other parts, and none of the zeros around:
     # at 2x2 the 4 times 4 pixels take 16 products, of 36 with those zeros.
     rows, columns = (np.eye(3)[1 + np.arange(n) - np.arange(n)[:, None]] for n in (height, width))
