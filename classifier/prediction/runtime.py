@@ -11,7 +11,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # Seconds to start, and for 10^9 multiply-adds, of which a 64x64 image has 0.31 and one enlarged to
 # 256 has 5.04: the mean of both sizes. Float32, 2 cores.
 COSTS = {
-    # An AMD EPYC without AVX-512: 230 and 14.7 images/s in NumPy, 171 and 14.4 in Keras.
+    # An AMD EPYC without AVX-512: 230 and 14.7 images/s in NumPy, 171 and 14.4 in Keras, measured
+    # before the memory of arrays was kept for it too.
     "avx2": {"numpy": (0.2, 0.0138), "keras": (7.8, 0.0162)},
     # One with it: 289 and 20.5 images/s in Keras, 165 and 8 in NumPy, which was measured there
     # as it was at first; on the EPYC without it became 1.4 times as fast.

@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from classifier import architecture
+
 # Side in pixels of the largest output that a convolution of this size computes as a matrix product.
 PRODUCT_SIDE = {1: 12, 3: 2}  # 3x3 ones at most 2
 
@@ -36,19 +38,21 @@ def fuse(
         trainable is set in both.
     """
     by_name = {layer.name: layer for layer in model.layers}
+    table = architecture.convolutions(architecture.MIN_SIZE)
+    norm_of = {conv: norm_name for conv, norm_name, _, _ in table}
+    conv_of = {norm_name: conv for conv, norm_name in norm_of.items()}
     fused = keras.backend.backend() == "tensorflow" and norm == "batch"
 
     def replace(layer):
         name = layer.name
         if isinstance(layer, layers.Conv2D):
-            after = by_name["bn_conv1" if name == "conv1" else name.replace("res", "bn")]
+            after = by_name[norm_of[name]]
             layer.trainable = stage(name) > freeze_stages
             after.trainable = layer.trainable and norm == "batch"
             frozen = after if norm == "frozen" else None
             return Convolution(layer, frozen, use_bias=not fused, name=name)
         if isinstance(layer, layers.BatchNormalization) and fused:
-            before = by_name["conv1" if name == "bn_conv1" else name.replace("bn", "res")]
-            return FusedBatchNorm(layer, before, name=name)
+            return FusedBatchNorm(layer, by_name[conv_of[name]], name=name)
         # Dropout has no weights but a random state, which belongs to the model as these do.
         return layer if layer.variables else type(layer).from_config(layer.get_config())
 
