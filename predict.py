@@ -63,7 +63,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="number format; bfloat16 is Keras' alone, and for processors with units for it",
+        help="bfloat16: Keras may compute in it; NumPy, where that is sooner, is in float32",
     )
     add("--top", type=cli.integer(1), default=5, help="how many classes to print")
     form = parser.add_mutually_exclusive_group()
@@ -87,8 +87,7 @@ def main() -> int:
     info = model_file.load_info(args.model)
     runtime = args.runtime
     if runtime == "auto":
-        bfloat16 = args.precision == "bfloat16"
-        runtime = "keras" if bfloat16 else quicker(info, len(files), cpu_flags())
+        runtime = quicker(info, len(files), cpu_flags(), args.precision)
     if runtime == "numpy":
         classified = with_numpy(args.model, files)
     else:

@@ -23,6 +23,7 @@ from classifier.data.duplicates import MAX_BITS, Groups
 from classifier.data.splits import LEAK_WARNING, SPLITS, protocols
 from classifier.errors import UserError
 from classifier.files import locked, make_folder, same_file
+from classifier.processor import cores
 
 
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
@@ -85,7 +86,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         f"(default: {MAX_BITS}, with --audit as the arrays were made, if with more)",
     )
     add("--seed", type=cli.integer(0, 2**63 - 1), default=0, help="of splits and augmentation")
-    add("--workers", type=cli.integer(1, 512), default=os.cpu_count() or 1, help="processes")
+    add("--workers", type=cli.integer(1, 512), default=cores(), help="processes")
     add("--strict", action="store_true", help="fail if any file cannot be used")
     add(
         "--audit",

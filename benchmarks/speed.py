@@ -559,7 +559,7 @@ ROWS = {
         "predict.py on 2,000 photographs, the whole process, 64x64", "PyTorch in eval mode",
         ">=", 1.3),
     "predict-2000-bfloat16": Row(functools.partial(predict_many, "bfloat16"),
-        "the same in bfloat16", "PyTorch in bfloat16", ">=", 1.3),
+        "the same with --precision bfloat16", "PyTorch in bfloat16", ">=", 1.3),
     "train-64": Row(functools.partial(train, 64),
         "training, 64x64, batch 32", TORCH, ">=", 1.25, floor=1.15),
     "finetune-224": Row(functools.partial(train, 224),

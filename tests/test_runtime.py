@@ -17,9 +17,9 @@ def info(size=64, **options):
 @pytest.mark.parametrize(
     ("flags", "model", "count"),
     [
-        (AVX512, info(), 1000),
-        (AVX512, info(256), 60),
-        (AVX512, info(64, enlarge_to=256), 60),
+        (AVX512, info(), 10_000),
+        (AVX512, info(256), 600),
+        (AVX512, info(64, enlarge_to=256), 600),
     ],
 )
 def test_few_images_are_sooner_done_by_numpy_and_many_by_keras(flags, model, count):
@@ -33,8 +33,16 @@ def test_without_avx512_numpy_is_sooner_with_any_number(flags):
 
 
 def test_mirror_images_are_work_too():
-    assert quicker(info(), 2000, AVX512) == "numpy"
-    assert quicker(info(mirror=True), 2000, AVX512) == "keras"
+    assert quicker(info(), 20_000, AVX512) == "numpy"
+    assert quicker(info(mirror=True), 20_000, AVX512) == "keras"
+
+
+def test_bfloat16_pays_from_fewer_images_on_and_only_with_units_for_it():
+    units = AVX512 | {"avx512_bf16"}
+    assert quicker(info(), 2000, units, "bfloat16") == "numpy"
+    assert quicker(info(), 4000, units, "bfloat16") == "keras"
+    assert quicker(info(), 4000, units) == "numpy"
+    assert quicker(info(), 4000, AVX512, "bfloat16") == "numpy"
 
 
 @pytest.mark.parametrize("missing", ["keras", "tensorflow"])

@@ -1,9 +1,7 @@
 """Which number format the network computes in."""
 
-import os
-
 from classifier import processor
-from classifier.processor import cpu_flags
+from classifier.processor import cores, cpu_flags
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # How many times as fast as float32 bfloat16 has to be for its rounding to be worth it.
@@ -69,7 +67,7 @@ def device() -> str:
     """Return what the network is computed on, in words."""
     if any(name.startswith("cpu") for name in devices()):
         units = " with AMX" if "amx_bf16" in cpu_flags() else ""
-        return f"{os.cpu_count()} cores of {processor.name()}{units}"
+        return f"{cores()} cores of {processor.name()}{units}"
     return ", ".join(devices())
 
 
