@@ -63,7 +63,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="bfloat16: Keras may compute in it; NumPy, where that is sooner, is in float32",
+        help="number format that Keras computes in, where it is used; NumPy's is float32",
     )
     add("--top", type=cli.integer(1), default=5, help="how many classes to print")
     form = parser.add_mutually_exclusive_group()
@@ -77,7 +77,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     add("--strict", action="store_true", help="fail if any image cannot be read")
     args = parser.parse_args(words)
     if args.precision == "bfloat16" and args.runtime == "numpy":
-        parser.error("argument --precision: NumPy has no bfloat16; leave --runtime to auto")
+        parser.error("argument --precision: NumPy has no bfloat16; use --runtime keras")
     return args
 
 
@@ -87,7 +87,7 @@ def main() -> int:
     info = model_file.load_info(args.model)
     runtime = args.runtime
     if runtime == "auto":
-        runtime = quicker(info, len(files), cpu_flags(), args.precision)
+        runtime = quicker(info, len(files), cpu_flags())
     if runtime == "numpy":
         classified = with_numpy(args.model, files)
     else:

@@ -8,36 +8,29 @@ from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Seconds to start, and for 10^9 multiply-adds, of which a 64x64 image has 0.31 and one enlarged to
-# 256 has 5.04: the mean of both sizes. 2 cores; in float32 unless another format is named.
-COSTS = {
-    # An AMD EPYC without AVX-512: 230 and 14.7 images/s in NumPy, 171 and 14.4 in Keras, measured
-    # before the memory of arrays was kept for it too.
-    "avx2": {"numpy": (0.2, 0.0138), "keras": (7.8, 0.0162)},
-    # An Intel Xeon with it: 260 and 16.5 images/s in NumPy, 252 and 21 in Keras.
-    "avx512": {"numpy": (0.2, 0.0122), "keras": (9.2, 0.0111)},
+SIDES = (64, 256)  # pixels of the images that the rates below are of
+# Seconds to start, and images/s of both sides: float32, 2 cores.
+RATES = {
+    # An AMD EPYC; Keras was measured before the memory of arrays was kept for it too.
+    "avx2": {"numpy": (0.2, 230, 14.7), "keras": (7.8, 171, 14.4)},
+    # An Intel Xeon without AMX.
+    "avx512": {"numpy": (0.2, 260, 16.5), "keras": (9.2, 252, 21)},
 }
-# Keras in bfloat16 on an AMD EPYC with AVX512-BF16: 457 and 38 images/s.
-KERAS_BFLOAT16 = (5.5, 0.0061)
 
 
-def quicker(info: ModelInfo, count: int, flags: Collection[str], precision: str = "float32") -> str:
-    """Return "numpy" or "keras": what names this many images sooner.
+def quicker(info: ModelInfo, count: int, flags: Collection[str]) -> str:
+    """Return "numpy" or "keras": what names this many images sooner, in float32.
 
     Args:
         info: of the model.
         count: number of images.
         flags: of the processor, as `processor.cpu_flags` returns them.
-        precision: what Keras would compute in, "float32" or "bfloat16"; NumPy is in float32.
     """
     backend = os.environ.get("KERAS_BACKEND", "tensorflow")
     if backend not in BACKENDS or not all(map(importlib.util.find_spec, ("keras", backend))):
         return "numpy"
     side = max(info.image_size, info.enlarge_to)
-    work = count * (2 if info.mirror else 1) * multiply_adds(side) / 1e9
-    costs = dict(COSTS["avx512" if "avx512f" in flags else "avx2"])
-    if precision == "bfloat16":
-        if not any("bf16" in flag for flag in flags):  # it would be emulated
-            return "numpy"
-        costs["keras"] = KERAS_BFLOAT16
-    return min(costs, key=lambda name: costs[name][0] + costs[name][1] * work)
+    near = side > 128  # which of SIDES
+    images = count * (2 if info.mirror else 1) * multiply_adds(side) / multiply_adds(SIDES[near])
+    rates = RATES["avx512" if "avx512f" in flags else "avx2"]
+    return min(rates, key=lambda name: rates[name][0] + images / rates[name][1 + near])
