@@ -33,6 +33,7 @@ from classifier.training.run import (
 if TYPE_CHECKING:
     import keras
 
+DRIVER = Path("/dev/nvidiactl")  # of NVIDIA GPUs
 SETTINGS = [setting.name for setting in fields(Recipe)]
 
 
@@ -63,8 +64,10 @@ def make_parser(recipe: str) -> cli.Parser:
         action.help = f"{help} (default: {shown})"
 
     group.add_argument("--recipe", choices=RECIPES, default=argparse.SUPPRESS,
-        help="how to train (default: scratch with --init scratch, else finetune)")
-    setting("--num-epochs", type=cli.integer(1, 100_000), help="passes over the training images")
+        help="how to train (default: scratch with --init scratch; else finetune where there is a "
+        "GPU, and head where there is none)")
+    setting("--num-epochs", type=cli.integer(0, 100_000),
+        help="passes over the training images; 0: none after the head's regression")
     setting("--optimizer", choices=("sgd", "adam"), help="sgd has Nesterov momentum 0.9")
     setting("-lr", "--learning-rate", type=cli.real(0, 100, low_open=True), help="highest rate")
     setting("--schedule", choices=("cosine", "constant"), help="of the learning rate")
@@ -94,6 +97,8 @@ def make_parser(recipe: str) -> cli.Parser:
     add("--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of weights, order and dropout")
     add("--save-every", type=cli.integer(1, 100_000), default=1, metavar="EPOCHS",
         help="epochs between checkpoints")
+    add("--save-every-minutes", type=cli.real(0, 10_000), default=10, metavar="MINUTES",
+        help="most minutes between checkpoints, which may fall within an epoch")
     add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     add("--restart", action="store_true", help="discard the checkpoint of an unfinished run")
 
@@ -112,8 +117,10 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
     first.add_argument("--init", default="scratch")
     first.add_argument("--recipe")
     known, _ = first.parse_known_args(words)
-    name = "scratch" if known.init == "scratch" else "finetune"
-    parser = make_parser(known.recipe if known.recipe in RECIPES else name)
+    name = known.recipe
+    if name not in RECIPES:
+        name = "scratch" if known.init == "scratch" else recipe_from_pretrained()
+    parser = make_parser(name)
     args = parser.parse_args(words)
     recipe = Recipe(**{name: getattr(args, name) for name in SETTINGS})
 
@@ -132,9 +139,22 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
         own = checkpoint_folder(args.model)
         if same_file(args.init, own / "best.h5") or same_file(args.init, own / "latest.h5"):
             parser.error(f"argument --init: a new run removes {args.init}; copy it elsewhere first")
+    if recipe.num_epochs == 0 and recipe.head != "regression":
+        parser.error("argument --num-epochs: 0 trains nothing; give more, or --head regression")
     if args.resume and args.restart:
         parser.error("argument --restart: not allowed with --resume")
     return args, recipe
+
+
+def recipe_from_pretrained() -> str:
+    """Return the name of the recipe that goes on from pretrained weights, for this machine.
+
+    Keras is started, which takes seconds, only where there is an NVIDIA driver.
+    """
+    if not DRIVER.exists():
+        return "head"
+    cli.start_keras()
+    return "finetune" if precision.gpus() else "head"
 
 
 def main() -> int:
@@ -159,12 +179,13 @@ def main() -> int:
                 start_backend(run)
                 from classifier.training.fit import fit
 
-                network = build(arrays, recipe, args.init, fresh=not run.epochs_done)
+                network = build(arrays, recipe, args.init, fresh=not run.begun)
                 if args.print_summary:
                     network.summary()
                 logs = args.logs / run.id if args.tensorboard_vis else None
                 try:
-                    fit(network, arrays, recipe, run, folder, args.save_every, logs)
+                    every = args.save_every, args.save_every_minutes
+                    fit(network, arrays, recipe, run, folder, *every, logs)
                 except KeyboardInterrupt:
                     print(advice(run, folder / "latest.h5"), file=sys.stderr)
                     raise SystemExit(130) from None
@@ -224,10 +245,10 @@ def advice(run: Run, latest: Path) -> str:
     """Return what to tell who stopped a run: what is kept of it, and how to go on."""
     kept = "no checkpoint was due yet"
     if latest.exists():
-        kept = f"{latest} is from after epoch {load(latest).epochs_done}"
+        kept = f"{latest} is from {load(latest).place}"
     words = [word for word in sys.argv[1:] if not word.startswith("--res")]
     return (
-        f"\nstopped after {run.epochs_done} of {run.arguments['num_epochs']} epochs; {kept}. "
+        f"\nstopped after {run.place} of {run.arguments['num_epochs']}; {kept}. "
         f"To go on:\n  {cli.shown(sys.argv[0], *words, '--resume')}"
     )
 
@@ -246,7 +267,8 @@ def evaluate_best(
     epoch = info.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
     then = replace(run, history=info.training["history"], start=info.training["start"])
-    print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
+    if run.begun:
+        print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{in_words(run.start)}")
 

@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -172,6 +172,7 @@ class Counter:
 
 
 _interrupted = False
+_waits = False
 
 
 def interrupt_on_sigterm() -> None:
@@ -179,16 +180,34 @@ def interrupt_on_sigterm() -> None:
 
     def stop(_signal, _frame):
         global _interrupted
-        _interrupted = True
-        raise KeyboardInterrupt
+        again, _interrupted = _interrupted, True
+        if again or not _waits:
+            raise KeyboardInterrupt
+        os.write(2, b"\nstopping soon, with a checkpoint; a second signal stops at once\n")
 
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: not to be heard
         signal.signal(signal.SIGINT, stop)
 
 
+@contextlib.contextmanager
+def interrupts_wait() -> Iterator[None]:
+    """Leave it to the block to stop when a signal came; a second signal stops it at once."""
+    global _waits
+    _waits = True
+    try:
+        yield
+    finally:
+        _waits = False
+
+
+def interrupted() -> bool:
+    """Return whether a signal came that asks the script to stop."""
+    return _interrupted
+
+
 def raise_if_interrupted() -> None:
-    """Raise KeyboardInterrupt where a signal came but its exception was swallowed.
+    """Raise KeyboardInterrupt where a signal came but none was raised, or it was swallowed.
 
     Python drops exceptions that are raised in finalizers, and libraries catch all in places.
     """

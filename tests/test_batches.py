@@ -29,11 +29,12 @@ def test_without_a_seed_all_rows_come_in_the_files_order(arrays):
 def test_the_order_depends_on_seed_and_epoch_alone(arrays):
     one = Batches(arrays, "train", 7, 3)
     first = one.order
-    one.on_epoch_end()
+    one.start(1)
     second = one.order
     assert sorted(first) == sorted(second) == list(range(48))
     assert list(first) != list(second)
-    np.testing.assert_array_equal(Batches(arrays, "train", 7, 3, epoch=1).order, second)
+    one.start(0)
+    np.testing.assert_array_equal(one.order, first)
     assert list(Batches(arrays, "train", 7, 4).order) != list(first)
 
 
@@ -42,9 +43,9 @@ def test_every_training_batch_is_full_and_what_remains_is_other_rows_each_epoch(
     assert len(batches) == 48 // 7
     assert all(len(batches[i][0]) == 7 for i in range(len(batches)))
     left_out = []
-    for _ in range(3):
+    for epoch in range(3):
+        batches.start(epoch)
         left_out.append(set(batches.order[len(batches) * 7 :]))
-        batches.on_epoch_end()
     assert len(set(map(frozenset, left_out))) == 3
 
 
@@ -64,7 +65,19 @@ def test_crops_are_new_in_each_epoch_and_the_same_in_a_repetition(arrays):
     np.testing.assert_array_equal(images, again)
     assert images.shape == plain.shape
     assert (images != plain).any(axis=(1, 2, 3)).all()
-    later = Batches(arrays, "train", 8, 5, crop=0.5, epoch=1)
+    later = Batches(arrays, "train", 8, 5, crop=0.5)
+    later.start(1)
     later.order = Batches(arrays, "train", 8, 5).order
     assert (read(later)[0] != images).any(axis=(1, 2, 3)).all()
     np.testing.assert_array_equal(labels, read(Batches(arrays, "train", 8, 5))[1])
+
+
+def test_an_epoch_can_begin_within(arrays):
+    batches = Batches(arrays, "train", 8, 5, crop=0.5)
+    batches.start(2)
+    whole, labels = read(batches)
+    batches.start(2, 4)
+    assert (len(batches), batches.steps) == (2, 6)
+    rest, rest_labels = read(batches)
+    np.testing.assert_array_equal(rest, whole[4 * 8 :])
+    np.testing.assert_array_equal(rest_labels, labels[4 * 8 :])

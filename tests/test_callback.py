@@ -7,9 +7,11 @@ import pytest
 
 from classifier import cli
 from classifier.prediction import model_file
-from classifier.training import checkpoint
+from classifier.training import callback, checkpoint
 from classifier.training.callback import Keeper
 from classifier.training.run import Run
+
+STEPS = 3  # of an epoch
 
 
 @pytest.fixture
@@ -24,15 +26,21 @@ def kept(monkeypatch):
     monkeypatch.setattr(
         checkpoint,
         "save",
-        lambda path, _, run: written.append((path.name, len(run["history"]["loss"]))),
+        lambda path, _, run: written.append((path.name, place_of(run))),
     )
     return written
 
 
+def place_of(run):
+    """Return the epochs behind a run, with its steps in the next one as tenths."""
+    return len(run["history"].get("loss", [])) + run["step"] / 10
+
+
 def keeper_of(folder, start=None, **options):
-    run = Run({"recipe": "scratch", "num_epochs": 9}, "print", start=start or {})
+    arguments = {"recipe": "scratch", "num_epochs": 9, "batch_size": 4}
+    run = Run(arguments, "print", start=start or {})
     network = SimpleNamespace(get_weights=list)
-    keeper = Keeper(run, folder, network, lambda: run.best_epoch, **options)
+    keeper = Keeper(run, folder, network, lambda: run.best_epoch, STEPS, **options)
     keeper.set_model(SimpleNamespace(stop_training=False))
     return keeper
 
@@ -42,7 +50,8 @@ def train(keeper, losses, val=True):
     keeper.on_train_begin()
     for epoch, loss in enumerate(losses):
         keeper.on_epoch_begin(epoch)
-        keeper.on_train_batch_end(0, {"loss": 1.0})
+        for batch in range(STEPS):
+            keeper.on_train_batch_end(batch, {"loss": 1.0})
         keeper.on_epoch_end(epoch, {"loss": 1.0, **({"val_loss": loss} if val else {})})
         if keeper.model.stop_training:
             return epoch + 1
@@ -113,9 +122,54 @@ def test_a_train_loss_that_is_no_number_ends_the_epoch(tmp_path, kept):
     assert kept == []
 
 
-def test_a_signal_whose_exception_was_swallowed_stops_the_run(tmp_path, monkeypatch):
-    keeper = keeper_of(tmp_path)
+def test_a_signal_stops_the_run_once_the_step_is_kept(tmp_path, kept, monkeypatch):
+    keeper = keeper_of(tmp_path, save_every=9)
+    train(keeper, [1.0])
+    keeper.on_epoch_begin(1)
     keeper.on_train_batch_end(0, {"loss": 1.0})
+    assert kept == [("best.h5", 1)]
     monkeypatch.setattr(cli, "_interrupted", True)
     with pytest.raises(KeyboardInterrupt):
         keeper.on_train_batch_end(1, {"loss": 1.0})
+    assert kept[1:] == [("latest.h5", 1.2)]
+    assert keeper.run.images == 4 * (STEPS + 2)
+
+
+def test_a_signal_in_the_last_step_of_an_epoch_stops_the_run_at_its_end(
+    tmp_path, kept, monkeypatch
+):
+    keeper = keeper_of(tmp_path, save_every=9)
+    keeper.on_epoch_begin(0)
+    monkeypatch.setattr(keeper.run, "step", STEPS - 1)
+    monkeypatch.setattr(cli, "_interrupted", True)
+    keeper.on_train_batch_end(0, {"loss": 1.0})
+    assert kept == []
+    with pytest.raises(KeyboardInterrupt):
+        keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    assert kept == [("best.h5", 1), ("latest.h5", 1)]
+
+
+def test_checkpoints_within_an_epoch_are_kept_when_they_are_due(tmp_path, kept, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(callback.time, "monotonic", lambda: clock.now)
+    keeper = keeper_of(tmp_path, save_every=9, save_every_minutes=2)
+    keeper.on_epoch_begin(0)
+    for minute in (1, 2):
+        clock.now = 60.0 * minute
+        keeper.on_train_batch_end(0, {"loss": 1.0})
+    assert kept == [("latest.h5", 0.2)]
+    assert keeper.run.minutes == 2
+    clock.now = 240.0
+    keeper.on_train_batch_end(0, {"loss": 1.0})
+    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    assert kept == [("latest.h5", 0.2), ("best.h5", 1)]
+    assert keeper.run.history["minutes"] == [4]
+
+
+def test_a_run_of_no_epochs_is_finished_with_its_regression(tmp_path, kept):
+    for start in ({"accuracy": 1.0, "val_loss": 1.0}, {"accuracy": 1.0}):
+        keeper = keeper_of(tmp_path, start)
+        keeper.run.arguments["num_epochs"] = 0
+        keeper.on_train_begin()
+        assert keeper.run.finished
+    assert kept == 2 * [("best.h5", 0), ("latest.h5", 0)]

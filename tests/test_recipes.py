@@ -6,6 +6,8 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 import train
+from classifier import cli
+from classifier.training import precision
 from classifier.training.recipes import RECIPES, Recipe
 
 
@@ -13,11 +15,17 @@ def recipe_of(*words):
     return train.parse_args(list(map(str, words)))[1]
 
 
-def test_the_recipe_follows_from_init_and_a_flag_goes_before_it(tmp_path):
+def test_the_recipe_follows_from_init_and_machine_and_a_flag_goes_before_it(tmp_path, monkeypatch):
     (tmp_path / "weights.h5").touch()
     assert recipe_of() == RECIPES["scratch"]
-    assert recipe_of("--init", "imagenet") == RECIPES["finetune"]
-    assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES["finetune"]
+    for gpus, recipe in (([], "head"), (["gpu:0"], "finetune")):
+        monkeypatch.setattr(train, "DRIVER", tmp_path / "weights.h5")
+        monkeypatch.setattr(precision, "gpus", lambda gpus=gpus: gpus)
+        assert recipe_of("--init", "imagenet") == RECIPES[recipe]
+        assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES[recipe]
+    monkeypatch.setattr(train, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(cli, "start_keras", None)  # it is not started to look for GPUs
+    assert recipe_of("--init", "imagenet") == RECIPES["head"]
     assert recipe_of("--recipe", "original") == RECIPES["original"]
     mixed = recipe_of("--recipe=original", "--copies", "--dropout", 0, "-lr", 1, "--mirror")
     assert mixed == replace(RECIPES["original"], dropout=0, learning_rate=1, mirror=True)

@@ -21,7 +21,8 @@ ARGUMENTS = {"recipe": "scratch", "num_epochs": 5, "learning_rate": 0.1}
 def run_with(*losses, **changes):
     run = Run(dict(ARGUMENTS), "print")
     for loss in losses:
-        run.add_epoch({"loss": 1.0, "val_loss": loss, "val_accuracy": 0.5}, 2.0)
+        run.minutes += 2
+        run.add_epoch({"loss": 1.0, "val_loss": loss, "val_accuracy": 0.5})
     for name, value in changes.items():
         setattr(run, name, value)
     return run
@@ -30,7 +31,7 @@ def run_with(*losses, **changes):
 class NoModel:
     """Stands in for a model without variables."""
 
-    variables = ()
+    variables = metrics_variables = ()
 
     class optimizer:  # noqa: N801
         built, variables = True, ()
@@ -67,7 +68,8 @@ def test_epoch_0_is_a_candidate_where_it_was_judged_on_val():
 def test_without_val_the_last_epoch_is_the_best():
     run = Run(dict(ARGUMENTS), "print", start={"accuracy": 1.0, "minutes": 1.0})
     for loss in (1.0, 3.0):
-        run.add_epoch({"loss": loss}, 0.5)
+        run.minutes += 0.5
+        run.add_epoch({"loss": loss})
     assert run.best_epoch == run.epochs_done == 2
     assert run.history["minutes"] == [0.5, 1.0]
     assert run.figures_of(2) == {"loss": 3.0, "minutes": 1.0}
@@ -88,6 +90,8 @@ def test_json_there_and_back():
         {"arguments": {"recipe": "scratch"}},
         {"minutes": "1"},
         {"finished": 1},
+        {"step": 0.5},
+        {"images": None},
         {"start": None},
         {"start": {"val_loss": "x"}},
         {"fingerprint": None},
@@ -116,7 +120,7 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path, keep):
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path, keep):
     keep(run_with(1, 2))
-    with pytest.raises(UserError, match=r"2 of 5 epochs.*--resume.*--restart"):
+    with pytest.raises(UserError, match=r"after the end of epoch 2, of 5.*--resume.*--restart"):
         start_or_resume(run_with(), tmp_path, resume=False, restart=False)
     assert (tmp_path / "best.h5").exists()
 
@@ -139,7 +143,8 @@ def test_the_folder_of_the_checkpoints_is_the_models_own(tmp_path):
 
 def test_numbers_of_numpy_become_plain_ones():
     run = run_with()
-    run.add_epoch({"loss": np.float32(1.5)}, np.float64(1))
+    run.minutes += 1
+    run.add_epoch({"loss": np.float32(1.5)})
     json.dumps(run.to_json())
 
 

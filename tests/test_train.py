@@ -14,7 +14,7 @@ from conftest import ROOT, run
 from small import run_train, small_network, weights_in
 
 import train
-from classifier import __version__
+from classifier import __version__, cli
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
@@ -70,14 +70,19 @@ def copied(model, folder):
 
 
 @contextlib.contextmanager
-def interrupted_after(epochs):
-    """Stop a run as Ctrl-C does, in the epoch after this number of them."""
+def interrupted_after(epochs, times=1):
+    """Stop a run in the epoch after this number of them, as a signal does, or two at once."""
+    original = Keeper.on_train_batch_end
     with pytest.MonkeyPatch.context() as patch:
 
         def stop(keeper, batch, logs=None):
             if keeper.run.epochs_done == epochs:
-                raise KeyboardInterrupt
+                if times == 2:
+                    raise KeyboardInterrupt
+                cli._interrupted = True
+            original(keeper, batch, logs)
 
+        patch.setattr(cli, "_interrupted", False)
         patch.setattr(Keeper, "on_train_batch_end", stop)
         yield
 
@@ -87,17 +92,24 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
              "--patience", 0)  # fmt: skip
     run_train(*words, "--model", "models/whole.h5")
     parts = (*words, "--model", "models/my parts.h5")
-    with interrupted_after(3), pytest.raises(SystemExit) as stopped:
+    with interrupted_after(3, times=2), pytest.raises(SystemExit):
         run_train(*parts, "--restart")
-    assert stopped.value.code == 130
     told = capsys.readouterr().err
-    assert "stopped after 3 of 4 epochs" in told
-    assert "latest.h5 is from after epoch 2" in told
-    assert "--model 'models/my parts.h5' --resume\n" in told
+    assert "stopped after the end of epoch 3 of 4" in told
+    assert "latest.h5 is from the end of epoch 2" in told
     assert "--restart" not in told
+    with interrupted_after(3), pytest.raises(SystemExit) as stopped:
+        run_train(*parts, "--resume")
+    assert stopped.value.code == 130
+    told = capsys.readouterr()
+    assert "resuming run" in told.out
+    assert "after the end of epoch 2\n" in told.out
+    assert "stopped after step 1 of epoch 4 of 4" in told.err
+    assert "latest.h5 is from step 1 of epoch 4" in told.err
+    assert "--model 'models/my parts.h5' --resume\n" in told.err
     assert not (folder / "models/my parts.h5").exists()
 
-    with pytest.raises(UserError, match=r"2 of 4 epochs.*--resume"):
+    with pytest.raises(UserError, match=r"after step 1 of epoch 4, of 4.*--resume"):
         run_train(*parts)
     with pytest.raises(UserError, match=r"--dropout is 0\.5"):
         run_train(*parts, "--resume", "--dropout", 0.5)
@@ -107,7 +119,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
         run_train(*parts, "--resume")
 
     assert run_train(*parts, "--resume", "--data", "moved.h5") == 0
-    assert "resuming run" in capsys.readouterr().out
+    assert "after step 1 of epoch 4\n" in capsys.readouterr().out
     one, other = weights_in("models/whole.h5"), weights_in("models/my parts.h5")
     for name, value in one.items():
         np.testing.assert_array_equal(other[name], value, err_msg=name)
@@ -116,6 +128,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
     )
     for name in set(one["history"]) - {"minutes"}:
         assert one["history"][name] == other["history"][name]
+    assert one["images"] == other["images"] == 4 * 48
     assert len(other["history"]["minutes"]) == 4
     assert other["test"] == one["test"]
 

@@ -20,7 +20,6 @@ class Batches(keras.utils.PyDataset):
         shuffle_seed: None for the file's order; else an int, and each epoch has an order and an
             augmentation of its own that depend on this and the epoch's number alone. What remains
             at the end of an epoch, less than a batch, is left out of it: other examples each time.
-        epoch: number of the first epoch, 0-based.
         copies: the stored augmented copies too; else the photographs themselves alone.
         crop: crop each picture at random, to this fraction of its area or more; 0 for none.
     """
@@ -31,37 +30,44 @@ class Batches(keras.utils.PyDataset):
         split: str,
         batch_size: int,
         shuffle_seed: int | None = None,
-        epoch: int = 0,
         *,
         copies: bool = True,
         crop: float = 0.0,
     ):
         super().__init__()
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
-        self.shuffle_seed, self.epoch, self.crop = shuffle_seed, epoch, crop
+        self.shuffle_seed, self.crop = shuffle_seed, crop
         self.rows = np.arange(arrays.count(split))
         if not copies:
             self.rows = self.rows[arrays.copies(split) == 0]
-        self._shuffle()
+        self.start()
 
-    def _shuffle(self):
+    def start(self, epoch: int = 0, first: int = 0) -> None:
+        """Begin an epoch, number `epoch`, with its batch number `first`, both 0-based.
+
+        Keras' own on_epoch_end would not do: it is called before the first epoch too, where there
+        are few batches, to see what they are like.
+        """
+        self.epoch, self.first = epoch, first
         self.order = self.rows.copy()
         if self.shuffle_seed is not None:
-            generator("order", self.shuffle_seed, self.epoch).shuffle(self.order)
+            generator("order", self.shuffle_seed, epoch).shuffle(self.order)
 
     def __len__(self):
+        return self.steps - self.first
+
+    @property
+    def steps(self) -> int:
+        """Number of batches of a whole epoch."""
         if self.shuffle_seed is not None:
             return len(self.rows) // self.batch_size
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, index):
+        index += self.first
         start = index * self.batch_size
         images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
         if self.crop:
             random = generator("augmentation", self.shuffle_seed, self.epoch, index)
             images = np.stack([cropped(image, self.crop, random) for image in images])
         return images, labels.astype(np.float32)
-
-    def on_epoch_end(self):
-        self.epoch += 1
-        self._shuffle()

@@ -17,18 +17,22 @@ class Keeper(keras.callbacks.Callback):
     """Keeps the best epoch in best.h5 and the last checkpoint in latest.h5, and ends the run early.
 
     It ends where a loss is not a finite number, or where patience is at its end. All it decides
-    follows from the run's history, so a resumed run decides as the first would have.
+    follows from the run's history, so a resumed run decides as the first would have. Within an
+    epoch a checkpoint is kept when `save_every_minutes` are over and when a signal stops the run.
 
     Args:
         run: the Run, which each epoch's figures are added to.
         folder: where the two files go.
         network: the `resnet50` whose fused form is trained.
         describe: returns the ModelInfo of `network` as it is.
+        steps: of an epoch.
         save_every: epochs between checkpoints.
+        save_every_minutes: most minutes between checkpoints.
         patience: stop after so many epochs without a better val loss; 0: never.
 
     Attributes:
         diverged: whether a loss was not a finite number.
+        resumes: whether the checkpoint in the folder is to be gone on from.
     """
 
     def __init__(
@@ -37,32 +41,56 @@ class Keeper(keras.callbacks.Callback):
         folder: Path,
         network: keras.Model,
         describe: Callable[[], model_file.ModelInfo],
+        steps: int,
         save_every: int = 1,
+        save_every_minutes: float = 10,
         patience: int = 0,
     ):
         super().__init__()
         self.run, self.folder, self.network, self.describe = run, folder, network, describe
-        self.save_every, self.patience = save_every, patience
+        self.steps = steps
+        self.save_every, self.save_every_minutes = save_every, save_every_minutes
+        self.patience = patience
         self.diverged, self.plain = False, None
+        self.resumes = run.begun
 
     def on_train_begin(self, logs=None):
-        if not self.run.epochs_done and math.isfinite(self.run.start.get("val_loss", math.nan)):
+        only_head = self.run.arguments["num_epochs"] == 0
+        judged = math.isfinite(self.run.start.get("val_loss", math.nan))
+        if not self.run.begun and (only_head or judged):
             self._keep_best()
+        if only_head:
+            self.run.finished = True
+            self._keep_checkpoint()
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.began = time.monotonic()
+        if self.resumes:  # not before: at the start of an epoch Keras sets its metrics to 0
+            checkpoint.restore(self.folder / "latest.h5", self.model)
+            if not self.run.step:  # its metrics are those of val
+                self.model.reset_metrics()
+            self.resumes = False
+        self.counted = self.saved = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        cli.raise_if_interrupted()
+        self.run.step += 1
+        self.run.images += self.run.arguments["batch_size"]
         if not math.isfinite(logs["loss"]):
             self.diverged = self.model.stop_training = True
+            return
+        if self.run.step == self.steps:
+            return  # the epoch's end is near, and a checkpoint within an epoch has steps to come
+        due = time.monotonic() - self.saved >= 60 * self.save_every_minutes
+        if due or cli.interrupted():
+            self._keep_checkpoint()
+        cli.raise_if_interrupted()
 
     def on_epoch_end(self, epoch, logs=None):
         if not all(math.isfinite(value) for name, value in logs.items() if name.endswith("loss")):
             self.diverged = self.model.stop_training = True
         if self.diverged:
             return
-        self.run.add_epoch(logs, (time.monotonic() - self.began) / 60)
+        self._count_minutes()
+        self.run.add_epoch(logs)
         if self.run.best_epoch == self.run.epochs_done:
             self._keep_best()
         elif self.patience and self.run.epochs_done - self.run.best_epoch >= self.patience:
@@ -70,8 +98,21 @@ class Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
         last = self.run.epochs_done == self.run.arguments["num_epochs"]
         self.run.finished = last or self.model.stop_training
-        if self.run.finished or self.run.epochs_done % self.save_every == 0:
-            checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
+        due = self.run.epochs_done % self.save_every == 0
+        if self.run.finished or due or cli.interrupted():
+            self._keep_checkpoint()
+        cli.raise_if_interrupted()
+
+    def _count_minutes(self):
+        now = time.monotonic()
+        self.run.minutes += (now - self.counted) / 60
+        self.counted = now
+
+    def _keep_checkpoint(self):
+        if self.run.step:
+            self._count_minutes()
+        checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
+        self.saved = time.monotonic()
 
     def _keep_best(self):
         info = self.describe()

@@ -12,11 +12,13 @@ from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
 if TYPE_CHECKING:
     import keras
 
-VERSION = 4
+VERSION = 5
 
 
 def save(path: Path, model: "keras.Model", run: dict[str, Any]) -> None:
-    """Write a compiled model's and its optimizer's variables, random seeds included, and the run.
+    """Write a compiled model's, its optimizer's and its metrics' variables, and the run.
+
+    The random seeds of Dropout are among the model's.
 
     Args:
         path: where the checkpoint goes.
@@ -73,4 +75,8 @@ def restore(path: Path, model: "keras.Model") -> None:
 def _variables(model):
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    return {"model": model.variables, "optimizer": model.optimizer.variables}
+    return {
+        "model": model.variables,
+        "optimizer": model.optimizer.variables,
+        "metrics": model.metrics_variables,
+    }

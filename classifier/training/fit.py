@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from classifier import cli
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import images_a_step
-from classifier.training import checkpoint
 from classifier.training.batches import Batches
 from classifier.training.callback import Keeper
 from classifier.training.fused import fuse
@@ -31,9 +32,10 @@ def fit(
     run: Run,
     folder: Path,
     save_every: int = 1,
+    save_every_minutes: float = 10,
     logs: Path | None = None,
 ) -> None:
-    """Train from the run's last epoch on until it is finished; best.h5 and latest.h5 keep it.
+    """Train from the run's last step on until it is finished; best.h5 and latest.h5 keep it.
 
     Args:
         network: `resnet50`, with the weights that a fresh run starts from.
@@ -42,12 +44,13 @@ def fit(
         run: Run; each epoch's figures are added to it, and those of its regression head before.
         folder: of best.h5 and latest.h5; for a run that goes on, latest.h5 lies there.
         save_every: epochs between checkpoints.
+        save_every_minutes: most minutes between checkpoints.
         logs: the run's folder for TensorBoard, or None.
 
     Raises:
         UserError: the loss diverged, or a batch is too large for the memory.
         OSError: a disk is full.
-        KeyboardInterrupt: as it came.
+        KeyboardInterrupt: a signal came; once steps are taken, after a checkpoint is kept.
     """
     batch_size, side = run.arguments["batch_size"], max(arrays.image_size, recipe.enlarge_to)
     batches = Batches(
@@ -55,45 +58,53 @@ def fit(
         "train",
         batch_size,
         run.arguments["seed"],
-        run.epochs_done,
         copies=recipe.copies,
         crop=recipe.crop,
     )
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
-    model = compiled(network, recipe, batch_size, len(batches) * recipe.num_epochs)
+    model = compiled(network, recipe, batch_size, batches.steps * recipe.num_epochs)
     keeper = Keeper(
         run,
         folder,
         network,
         lambda: describe(run, arrays, recipe),
+        batches.steps,
         save_every,
+        save_every_minutes,
         run.arguments["patience"],
     )
-    callbacks = [keeper]
+    begin = keras.callbacks.LambdaCallback(lambda epoch, logs: batches.start(epoch, run.step))
+    callbacks = [begin, keeper]
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
 
         callbacks.append(TensorBoard(logs, batches))
     try:
-        if run.epochs_done:
-            checkpoint.restore(folder / "latest.h5", model)
-        elif recipe.head == "regression":
+        if recipe.head == "regression" and not run.begun:
             step = min(batch_size, images_a_step(side))
             run.start = regression_head(model, arrays, step, val)
-            run.minutes = run.start["minutes"]
+            run.minutes, run.images = (
+                run.start["minutes"],
+                2 * int((arrays.copies("train") == 0).sum()),
+            )
             print(
                 f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
                 f"{in_words(run.start)}, {run.minutes:.1f} minutes"
             )
-        model.fit(
-            batches,
-            validation_data=val,
-            epochs=recipe.num_epochs,
-            initial_epoch=run.epochs_done,
-            shuffle=False,  # the batches have an order of their own for each epoch
-            callbacks=callbacks,
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
+        while not (run.finished or keeper.diverged):
+            # What remains of an epoch that was stopped goes first, alone.
+            batches.start(run.epochs_done, run.step)
+            until = run.epochs_done + 1 if run.step else recipe.num_epochs
+            with cli.interrupts_wait():
+                model.fit(
+                    batches,
+                    validation_data=val,
+                    epochs=until,
+                    initial_epoch=run.epochs_done,
+                    shuffle=False,  # the batches have an order of their own for each epoch
+                    callbacks=callbacks,
+                    verbose=1 if sys.stdout.isatty() else 2,
+                )
     except Exception as error:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # which TensorFlow says in an error of its own
@@ -131,4 +142,8 @@ def compiled(network: keras.Model, recipe: Recipe, batch_size: int, steps: int) 
     # With these variables and the metric's there before the first step, TensorFlow traces it once,
     # not twice: it was done after 12 s instead of 22 (2 cores).
     model.optimizer.build(model.trainable_variables)
+    # Nor would Keras know the metric's before, which a checkpoint within an epoch holds.
+    none = np.zeros((1, model.output_shape[-1]), np.float32)
+    model.compute_metrics(None, none, none)
+    model.reset_metrics()
     return model

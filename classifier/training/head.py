@@ -5,6 +5,7 @@ import time
 import keras
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from tqdm import trange
 
 from classifier.data.arrays import Arrays
 from classifier.training.batches import Batches
@@ -30,7 +31,7 @@ def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.nd
     """
     features = keras.Model(model.input, model.get_layer("avg_pool").output)
     found = []
-    for index in range(len(batches)):
+    for index in trange(len(batches), desc="Features", unit=" batches", disable=None):
         images = batches[index][0]
         found.append([features.predict_on_batch(x) for x in (images, images[:, :, ::-1])])
     found = np.concatenate([np.concatenate(view) for view in zip(*found, strict=True)])

@@ -21,14 +21,13 @@ def choose(precision: str) -> tuple[str, str]:
     """
     if precision != "auto":
         return precision, "as asked"
-    gpus = [name for name in devices() if name.startswith(("gpu", "cuda"))]
-    if gpus:
-        capability = _compute_capability()
+    if found := gpus():
+        gpu, capability = found[0], _compute_capability()
         if capability is None or capability >= 8:
-            return "bfloat16", f"{gpus[0]} has bfloat16 units"
+            return "bfloat16", f"{gpu} has bfloat16 units"
         if capability >= 7:
-            return "float16", f"{gpus[0]} has float16 units"
-        return "float32", f"{gpus[0]} has no 16-bit units"
+            return "float16", f"{gpu} has float16 units"
+        return "float32", f"{gpu} has no 16-bit units"
     return _choose_for_cpu()
 
 
@@ -61,6 +60,11 @@ def devices() -> list[str]:
     import torch  # for which Keras has no list
 
     return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
+
+
+def gpus() -> list[str]:
+    """Return the names of the GPUs among them."""
+    return [name for name in devices() if name.startswith(("gpu", "cuda"))]
 
 
 def device() -> str:

@@ -10,7 +10,7 @@ class Recipe:
     On the digits, 3 epochs give 95% of val with zero_init and 79% without.
     """
 
-    num_epochs: int = 50  # passes over the training images
+    num_epochs: int = 50  # passes over the training images; 0: the regression is all
     optimizer: str = "sgd"  # sgd has Nesterov momentum 0.9; adam is the original's
     learning_rate: float = 0.0125  # Goyal et al. 2017: 0.1 for 256 images a step, this for 32
     schedule: str = "cosine"  # of the learning rate, down to 0; constant is the original's
@@ -42,6 +42,15 @@ RECIPES = {
         mirror=False,
     ),
     "scratch": Recipe(),
+    # HEAD COMMENT
+    "head": Recipe(
+        num_epochs=0,
+        copies=False,
+        enlarge_to=256,
+        head="regression",
+        norm="frozen",
+        freeze_stages=5,
+    ),
     # From pretrained weights: at a low rate from the best head for their features on. Crops of the
     # photographs themselves, new in each epoch, take the place of the stored copies.
     "finetune": Recipe(

@@ -31,6 +31,8 @@ class Run:
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
         history: {figure: [in epoch 1, in epoch 2, ...]}.
+        step: steps taken in the epoch under way.
+        images: computed so far to train on, those of the regression head included.
         minutes: spent on training so far.
         finished: whether no epoch is to come.
     """
@@ -43,6 +45,8 @@ class Run:
     leak: str = ""
     start: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    step: int = 0
+    images: int = 0
     minutes: float = 0.0
     finished: bool = False
 
@@ -53,6 +57,11 @@ class Run:
     def epochs_done(self) -> int:
         """Number of epochs behind the run."""
         return len(self.history.get("loss", []))
+
+    @property
+    def begun(self) -> bool:
+        """Whether a step was taken."""
+        return bool(self.epochs_done or self.step)
 
     @property
     def best_epoch(self) -> int:
@@ -70,15 +79,27 @@ class Run:
             return self.start
         return {name: values[epoch - 1] for name, values in self.history.items()}
 
-    def add_epoch(self, figures: dict[str, float], minutes: float) -> None:
-        """Add the figures of an epoch that took `minutes`."""
-        self.minutes += minutes
+    def add_epoch(self, figures: dict[str, float]) -> None:
+        """Add the figures of an epoch that has just ended, and the minutes so far."""
+        self.step = 0
         for name, value in {**figures, "minutes": round(self.minutes, 3)}.items():
             self.history.setdefault(name, []).append(float(value))
 
     def progress(self) -> dict[str, Any]:
-        """Return what a model file says of how far the run is: start, history and minutes."""
-        return {"start": self.start, "history": self.history, "minutes": round(self.minutes, 2)}
+        """Return what a model file says of how far the run is: figures, images and minutes."""
+        return {
+            "start": self.start,
+            "history": self.history,
+            "images": self.images,
+            "minutes": round(self.minutes, 3),
+        }
+
+    @property
+    def place(self) -> str:
+        """How far the run is, in words: "step 3 of epoch 2", "the end of epoch 2"."""
+        if self.step:
+            return f"step {self.step} of epoch {self.epochs_done + 1}"
+        return f"the end of epoch {self.epochs_done}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain JSON values."""
@@ -103,6 +124,7 @@ class Run:
             and len({len(values) for values in run.history.values()}) <= 1
             and all(_is_number(v) for values in run.history.values() for v in values)
             and all(_is_number(v) for v in (run.minutes, *run.start.values()))
+            and type(run.step) is type(run.images) is int
             and isinstance(run.finished, bool)
         )
         if not sound:
@@ -180,12 +202,12 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
         kept = load(latest)
         if resume:
             _check_same(kept, fresh)
-            print(f"resuming run {kept.id} after epoch {kept.epochs_done}")
+            print(f"resuming run {kept.id} after {kept.place}")
             return kept
         if not kept.finished:
             raise UserError(
-                f"{latest}: an unfinished run ({kept.epochs_done} of "
-                f"{kept.arguments['num_epochs']} epochs): "
+                f"{latest}: an unfinished run (after {kept.place}, of "
+                f"{kept.arguments['num_epochs']}): "
                 "--resume goes on with it, --restart discards it, --model FILE keeps both"
             )
     elif resume:
