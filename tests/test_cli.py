@@ -71,6 +71,25 @@ def test_an_interrupt_that_was_swallowed_is_raised_again(monkeypatch, number):
             signal.signal(known, handler)
 
 
+def test_the_first_signal_waits_for_the_block_and_the_second_does_not(monkeypatch, capfd):
+    monkeypatch.setattr(cli, "_interrupted", False)
+    before = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
+    cli.interrupt_on_sigterm()
+    try:
+        with cli.interrupts_wait():
+            signal.raise_signal(signal.SIGTERM)
+            assert cli.interrupted()
+            assert "a second signal stops at once" in capfd.readouterr().err
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGTERM)
+        cli._interrupted = False
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        for known, handler in before:
+            signal.signal(known, handler)
+
+
 def test_a_ctrl_c_that_is_not_to_be_heard_stays_unheard():
     before = [(n, signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM)]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell does for what runs behind it

@@ -1,6 +1,5 @@
 """The script that makes the README's table of results, and the figures kept for it."""
 
-import json
 import shlex
 import sys
 from dataclasses import replace
@@ -21,74 +20,94 @@ FIGURES = {
     "loss": 0.5, "accuracy": 0.9, "low": 0.8, "high": 1.0, "top5": 1.0, "n": 100,
     "mean_per_class": 0.8, "mean_per_class_low": 0.7, "mean_per_class_high": 0.9,
 }  # fmt: skip
-KEPT = sorted((ROOT / "benchmarks/results").glob("*-*.json"))
+KEPT = [name for name in results.ROWS if name != "digits" and results.kept(name)]
+NAME = next(iter(results.ROWS))
 
 
 def one_run(seed, accuracy):
-    test = FIGURES | {"accuracy": accuracy}
-    return {"seed": seed, "test": test, "val": FIGURES, "minutes": 20, "leak": ""}
+    return {
+        "seed": seed, "test": FIGURES | {"accuracy": accuracy}, "val": FIGURES, "minutes": 20,
+        "images_per_second": 70, "val_accuracy_by_minute": [[2, 0.5], [20, 0.8]], "leak": "",
+    }  # fmt: skip
 
 
 @pytest.fixture
 def kept_in(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(results, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "results"
 
 
 def test_a_row_keeps_mean_deviation_and_interval(kept_in):
-    name = next(iter(results.ROWS))
-    results.keep(name, [one_run(0, 0.90), one_run(1, 0.92)])
-    kept = json.loads((kept_in / f"{name}.json").read_text())
+    results.keep(NAME, [one_run(0, 0.90), one_run(1, 0.92)])
+    kept = results.kept(NAME)
     assert kept["test"]["accuracy"] == pytest.approx(0.91)
     assert kept["test"]["accuracy_std"] == pytest.approx(0.01414, abs=1e-4)
     assert kept["test"]["low"] < 0.91 < kept["test"]["high"]
     assert kept["seeds"] == [0, 1]
-    line = results.table([name]).splitlines()[-1]
-    assert line.startswith(f"| `{name}` | 2 | 20 | 91.00 ± 1.41 (83.")
+    line = results.table([NAME]).splitlines()[-1]
+    assert line.startswith(f"| `{NAME}` | 2 | 20.0 | 70 | 91.00 ± 1.41 (83.")
 
 
 def test_one_seed_has_no_deviation(kept_in):
-    name = next(iter(results.ROWS))
-    results.keep(name, [one_run(0, 0.90)])
-    assert "±" not in results.table([name])
+    results.keep(NAME, [one_run(0, 0.90)])
+    assert "±" not in results.table([NAME])
 
 
 def test_a_row_without_val_has_none(kept_in):
-    name = next(iter(results.ROWS))
-    results.keep(name, [one_run(0, 0.9) | {"val": None}])
-    assert "val" not in json.loads((kept_in / f"{name}.json").read_text())
-    assert results.table([name, "not kept"]).count("\n") == 2
+    results.keep(NAME, [one_run(0, 0.9) | {"val": None}])
+    assert "val" not in results.kept(NAME)
+    assert results.table([NAME, "not kept"]).count("\n") == 2
 
 
-def test_a_model_whose_figures_are_too_good_is_not_kept(kept_in):
-    name = next(iter(results.ROWS))
-    with pytest.raises(UserError, match=f"{name}, seed 1: not kept.*has seen them"):
-        results.keep(name, [one_run(0, 0.9), one_run(1, 0.9) | {"leak": "it has seen them"}])
+def test_a_model_whose_figures_are_too_good_is_kept_only_where_they_are_meant_to_be(kept_in):
+    runs = [one_run(0, 0.9), one_run(1, 0.9) | {"leak": "it has seen them"}]
+    with pytest.raises(UserError, match=f"{NAME}, seed 1: not kept.*has seen them"):
+        results.keep(NAME, runs)
     assert not kept_in.exists()
+    results.keep("original-64-scratch", runs)
+    assert results.kept("original-64-scratch")
 
 
 @pytest.mark.parametrize("start", [{}, {"accuracy": 1.0, "minutes": 1.0}, {"val_accuracy": 0.8}])
-def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start):
-    name, called = next(iter(results.ROWS)), []
-    start = start and {"minutes": 1.0, **start}
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start, epochs):
+    called = []
+    history = {"loss": [1.0, 0.9], "minutes": [2.0, 3.0], "val_accuracy": [0.8, 0.9]}
     training = {
-        "start": start, "test": FIGURES, "minutes": 3.0, "versions": {}, "device": "one",
-        "code": "0.2.0 abc",
-        "history": {"loss": [1.0, 0.9], "minutes": [2.0, 3.0], "val_accuracy": [0.8, 0.9]},
+        "start": start and {"minutes": 1.0, **start}, "test": FIGURES, "minutes": 3.0,
+        "images": 1800, "versions": {}, "device": "one", "code": "0.2.0 abc", "best_epoch": epochs,
+        "precision": "float32", "history": history if epochs else {},
     }  # fmt: skip
-    info = ModelInfo(["a", "b"], 64, "clean", training, leak="known")
-    monkeypatch.chdir(kept_in.parent)
+    info = ModelInfo(["a", "b"], 64, "clean", training)
     monkeypatch.setattr(results, "call", called.append)
     monkeypatch.setattr(results.model_file, "load_info", lambda _: info)
-    monkeypatch.setitem(results.ROWS, name, replace(results.ROWS[name], seeds=(3, 4)))
-    run, other = results.run(name, archive=None, imagenet=None)
+    monkeypatch.setitem(results.ROWS, NAME, replace(results.ROWS[NAME], seeds=(3, 4)))
+    results.run(NAME, None, None)
     # The arrays are made anew, for those that are there may be of other flags.
-    assert [command[0] for command in called] == ["prepro.py", "train.py", "train.py"]
-    assert called[1][-1] == called[2][-1] == "--resume"
-    assert (run["seed"], run["leak"], run["epochs"], run["val"]) == (3, "known", 2, None)
+    assert [command[0] for command in called] == ["prepro.py", "train.py"] * 2
+    assert called[1][-1] == called[3][-1] == "--resume"
+    run, other = results.kept(NAME)["runs"]
+    assert (run["seed"], run["leak"], run["epochs"], run["val"]) == (3, "", epochs, None)
+    assert run["images_per_second"] == 10
     assert (other["seed"], other["code"]) == (4, "0.2.0 abc")
-    assert len(run["val_accuracy_by_minute"]) == 2 + ("val_accuracy" in start)
+    assert "--seed 4" in other["command"][0]
+    assert "--seed 4" in other["command"][1]
+    assert len(run["val_accuracy_by_minute"]) == epochs + ("val_accuracy" in start)
+
+
+def test_a_row_is_kept_after_each_seed(kept_in, monkeypatch):
+    def call(command):
+        if command[0] == "train.py" and results.kept(NAME):
+            raise UserError("stopped")
+
+    monkeypatch.setattr(results, "call", call)
+    monkeypatch.setattr(results, "figures_of", lambda _: one_run(0, 0.9))
+    with pytest.raises(UserError, match="stopped"):
+        results.run(NAME, None, None)
+    assert len(results.kept(NAME)["runs"]) == 1
 
 
 @pytest.mark.parametrize("name", results.ROWS)
@@ -101,15 +120,60 @@ def test_the_scripts_read_every_rows_commands(monkeypatch, tmp_path, name, sourc
     args, recipe = train.parse_args(trained[1:])
     assert (made[0], trained[0]) == ("prepro.py", "train.py")
     assert args.data == arrays.output
-    assert (args.seed, recipe) == (7, RECIPES["finetune"])
+    assert args.seed == arrays.seed == 7
+    assert args.recipe in name.replace("imagenet", "finetune") or name == "digits"
+    if name != "digits":
+        assert recipe == RECIPES[args.recipe]
+
+
+def test_the_leaks_commands_are_read_and_differ_in_the_splits_alone(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipes = set()
+    for protocol in results.LEAK:
+        made, trained = results.leak_commands(protocol)
+        arrays = prepro.parse_args(made[1:])
+        args, recipe = train.parse_args(trained[1:])
+        assert args.data == arrays.output
+        assert arrays.protocol == protocol
+        recipes.add((recipe, args.seed))
+    assert len(recipes) == 1
+
+
+def test_the_leak_is_drawn_with_the_long_rows_where_they_are(kept_in):
+    pair = {protocol: one_run(0, 0.85) for protocol in results.LEAK}
+    results.write("leak.json", pair)
+    results.draw_leak()
+    short = (kept_in.parent / "pictures/leak.svg").read_text()
+    for name in results.LEAK_LONG.values():
+        results.keep(name, [one_run(0, 0.9)])
+    results.draw_leak()
+    both = (kept_in.parent / "pictures/leak.svg").read_text()
+    results.draw_leak()
+    assert short != both == (kept_in.parent / "pictures/leak.svg").read_text()
+
+
+def test_the_curve_has_the_rows_kept_but_those_that_leak(kept_in):
+    picture = kept_in.parent / "pictures/accuracy_by_minute.svg"
+    results.keep(NAME, [one_run(0, 0.9), one_run(1, 0.8)])
+    results.draw_curve()
+    one = picture.read_text()
+    results.keep("original-64-scratch", [one_run(0, 0.9)])
+    results.draw_curve()
+    assert picture.read_text() == one
+    results.keep("clean-64-scratch", [one_run(0, 0.9)])
+    results.draw_curve()
+    assert picture.read_text() != one
 
 
 def test_what_is_kept_is_what_the_row_runs_and_the_readme_says():
-    for path in KEPT:
-        kept = json.loads(path.read_text())
-        name = kept["row"]
-        assert path.stem == name
-        assert [shlex.split(line)[1:] for line in kept["command"]] == list(results.commands(name))
+    assert KEPT
+    for name in KEPT:
+        kept = results.kept(name)
+        assert kept["row"] == name
+        for run in kept["runs"]:
+            commands = results.commands(name, run["seed"])
+            assert [shlex.split(line)[1:] for line in run["command"]] == list(commands)
+            assert not run["code"].endswith("+")
         mean = sum(run["test"]["accuracy"] for run in kept["runs"]) / len(kept["runs"])
         assert kept["test"]["accuracy"] == pytest.approx(mean)
         assert results.table([name]).splitlines()[-1] in (ROOT / "README.md").read_text()

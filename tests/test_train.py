@@ -252,6 +252,8 @@ def test_two_runs_into_one_model_are_refused(folder, copied):
         (["--norm", "frozen"], ["--norm", "--init"]),
         (["--head", "regression"], ["--head", "--init"]),
         (["--freeze-stages", "1"], ["--freeze-stages", "--init"]),
+        (["--num-epochs", "0"], ["--num-epochs", "--head"]),
+        (["--save-every-minutes", "-1"], ["--save-every-minutes"]),
     ],
 )
 def test_flags_that_cannot_be_are_one_line(folder, copied, capsys, words, parts):
@@ -344,6 +346,25 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     assert f"epoch 0, the regression before any step: val accuracy {start['val_accuracy']:.2%}" in (
         out
     )
+
+
+def test_the_regression_alone_is_a_recipe(folder, others, copied, capsys):
+    words = (*COMMON, "--init", copied, "--recipe", "head", "--enlarge-to", 48)
+    assert run_train(*words, "--tensorboard-vis", "--model", "head.h5") == 0
+    out = capsys.readouterr().out
+    assert "head: logistic regression, accuracy" in out
+    assert "best epoch" not in out
+    info = model_file.load_info("head.h5")
+    assert (info.enlarge_to, info.mirror, info.training["history"]) == (48, True, {})
+    assert info.training["images"] == 2 * 24  # photographs and mirror images
+    before, after = weights_in(copied), weights_in("head.h5")
+    changed = {name for name in before if (before[name] != after[name]).any()}
+    assert changed == {"fc3/kernel", "fc3/bias"}
+
+    assert run_train(*words, "--resume", "--model", "head.h5") == 0
+    assert "resuming run" in capsys.readouterr().out
+    assert run_train(*words, "--data", others / "noval.h5", "--model", "noval.h5") == 0
+    assert "val" not in model_file.load_info("noval.h5").training
 
 
 def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
