@@ -105,7 +105,14 @@ LEAK_LONG = {"original": "original-64-scratch", "clean": "clean-64-scratch"}
 
 def main() -> int:
     parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("row", nargs="?", choices=ROWS, metavar="ROW", help=", ".join(ROWS))
+    hours = ", ".join(f"{name} ({row.hours:g})" for name, row in ROWS.items())
+    parser.add_argument(
+        "row",
+        nargs="?",
+        choices=ROWS,
+        metavar="ROW",
+        help=f"(in brackets the hours a seed takes on 2 cores without a GPU) {hours}",
+    )
     parser.add_argument("--archive", type=Path, help="of Caltech-101 (default: download it)")
     parser.add_argument(
         "--imagenet", type=Path, metavar="FILE.h5", help="Keras' weights (default: download them)"
@@ -152,8 +159,12 @@ def commands(
 
 def run(name: str, archive: Path | None, imagenet: Path | None) -> None:
     """Make a row's arrays and train on them with each seed; keep and print the figures."""
-    runs = []
-    for seed in ROWS[name].seeds:
+    row, runs = ROWS[name], []
+    print(
+        f"{name}: {len(row.seeds)} seeds, about {row.hours:g} hours each on 2 cores without a GPU",
+        flush=True,
+    )
+    for seed in row.seeds:
         prepare, train = commands(name, seed, archive, imagenet)
         call(prepare)
         call([*train, "--resume"])

@@ -42,11 +42,13 @@ RECIPES = {
         mirror=False,
     ),
     "scratch": Recipe(),
-    # HEAD COMMENT
+    # From pretrained weights, in minutes without a GPU: the best head for their features, and no
+    # step after it. Val accuracy (clean, seed 0): 91.3% of 64x64 arrays, 94.0% of 224x224 ones.
+    # Enlarged to 192, 256, 288 and 320 the 64x64 ones gave 90.7, 91.1, 90.6 and 89.9%.
     "head": Recipe(
         num_epochs=0,
         copies=False,
-        enlarge_to=256,
+        enlarge_to=224,
         head="regression",
         norm="frozen",
         freeze_stages=5,
