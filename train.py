@@ -33,7 +33,8 @@ from classifier.training.run import (
 if TYPE_CHECKING:
     import keras
 
-DRIVER = Path("/dev/nvidiactl")  # of NVIDIA GPUs
+# The drivers of GPUs: NVIDIA's, AMD's, and any on Windows' Linux.
+DRIVERS = [Path("/dev", name) for name in ("nvidiactl", "kfd", "dxg")]
 SETTINGS = [setting.name for setting in fields(Recipe)]
 
 
@@ -97,8 +98,8 @@ def make_parser(recipe: str) -> cli.Parser:
     add("--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of weights, order and dropout")
     add("--save-every", type=cli.integer(1, 100_000), default=1, metavar="EPOCHS",
         help="epochs between checkpoints")
-    add("--save-every-minutes", type=cli.real(0, 10_000), default=10, metavar="MINUTES",
-        help="most minutes between checkpoints, which may fall within an epoch")
+    add("--save-every-minutes", type=cli.real(0, 10_000, low_open=True), default=10,
+        metavar="MINUTES", help="most minutes between checkpoints, which may fall within an epoch")
     add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     add("--restart", action="store_true", help="discard the checkpoint of an unfinished run")
 
@@ -149,9 +150,9 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
 def recipe_from_pretrained() -> str:
     """Return the name of the recipe that goes on from pretrained weights, for this machine.
 
-    Keras is started, which takes seconds, only where there is an NVIDIA driver.
+    Keras is started, which takes seconds, only where there is the driver of a GPU.
     """
-    if not DRIVER.exists():
+    if not any(driver.exists() for driver in DRIVERS):
         return "head"
     cli.start_keras()
     return "finetune" if precision.gpus() else "head"
@@ -214,13 +215,19 @@ def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
 def start_backend(run: Run) -> None:
     """Start Keras, seeded and in the run's number format, which a fresh one chooses; print it."""
     keras = cli.start_keras()
-    why = "as the run began"
+    backend, why = keras.backend.backend(), "as the run began"
+    run.backend = run.backend or backend
+    if run.backend != backend:
+        raise UserError(
+            f"KERAS_BACKEND: it is {backend}, the run to resume began with {run.backend}: "
+            "give that, or --restart"
+        )
     if not run.precision:
         run.precision, why = precision.choose(run.arguments["precision"])
     keras.utils.set_random_seed(run.arguments["seed"])
     keras.config.set_dtype_policy(precision.POLICIES[run.precision])
     devices = ", ".join(precision.devices())
-    print(f"{keras.backend.backend()} on {devices}, {run.precision} ({why})")
+    print(f"{backend} on {devices}, {run.precision} ({why})")
 
 
 def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Model":
@@ -248,7 +255,7 @@ def advice(run: Run, latest: Path) -> str:
         kept = f"{latest} is from {load(latest).place}"
     words = [word for word in sys.argv[1:] if not word.startswith("--res")]
     return (
-        f"\nstopped after {run.place} of {run.arguments['num_epochs']}; {kept}. "
+        f"\nstopped after {run.place} (--num-epochs {run.arguments['num_epochs']}); {kept}. "
         f"To go on:\n  {cli.shown(sys.argv[0], *words, '--resume')}"
     )
 
@@ -267,7 +274,7 @@ def evaluate_best(
     epoch = info.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
     then = replace(run, history=info.training["history"], start=info.training["start"])
-    if run.begun:
+    if run.epochs_done:
         print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{in_words(run.start)}")

@@ -7,8 +7,10 @@ python benchmarks/results.py --table
 
 A row is one command of prepro.py and one of train.py for each seed, which is that of the splits as
 well as of the training. The arrays are made anew, the same each time; a training that was stopped
-goes on at its step. The figures go to benchmarks/results/ROW.json after each seed: "test" and "val"
-hold means over the seeds, "runs" each seed's own. KERAS_BACKEND chooses the backend.
+goes on at its step. The figures go to benchmarks/results/ROW.json, until all seeds are there to
+ROW.part.json: "test" and "val" hold means over the seeds, "runs" each seed's own. Minutes are those
+of training, val included; images/s are those trained on, in a head's regression with their mirror
+images, over these minutes. KERAS_BACKEND chooses the backend.
 """
 
 import json
@@ -27,11 +29,17 @@ sys.path.insert(0, str(ROOT))
 
 import prepro  # noqa: E402
 from classifier import cli  # noqa: E402
+from classifier.data import build  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.metrics import wilson_interval  # noqa: E402
 from classifier.files import atomic_write, make_folder  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
 
+HEADER = (
+    "| row | seeds | minutes | images/s | test accuracy (95% interval) "
+    "| mean per class (95% interval) | n | floor, goal |",
+    "|---|---|---|---|---|---|---|---|",
+)
 RESULTS, PICTURES = ROOT / "benchmarks/results", ROOT / "docs"
 
 
@@ -42,10 +50,11 @@ class Row:
     arrays: str  # name of the files in datasets/, without the seed
     prepro: str
     train: str
-    hours: float  # a seed takes on 2 cores of an AMD EPYC with AVX512-BF16, without a GPU
+    hours: float  # for a seed, on 2 cores of an AMD EPYC with AVX512-BF16; but for heads estimated
     seeds: tuple = (0, 1, 2)
     goals: dict = field(default_factory=dict)  # figure on test: (floor, goal), fractions
     leaks: bool = False  # by design, for comparison
+    anew: bool = False  # it is trained anew each time, whatever there is of it
 
 
 CLEAN_64 = ("clean-64", "--target-per-class 0")
@@ -62,34 +71,34 @@ ROWS = {
     "clean-224-head": Row(*CLEAN_224, HEAD, 0.1),
     "paper-224-head": Row(*PAPER_224, HEAD, 0.1),
     "clean-64-imagenet": Row(
-        *CLEAN_64, FINETUNE, 0.8,
+        *CLEAN_64, FINETUNE, 0.4,
         goals={"accuracy": (0.93, 0.95)},
     ),
     "clean-224-imagenet": Row(
-        *CLEAN_224, FINETUNE, 0.8,
+        *CLEAN_224, FINETUNE, 0.4,
         goals={"accuracy": (0.96, 0.975), "mean_per_class": (0.955, 0.97)},
     ),
     "paper-224-imagenet": Row(
-        *PAPER_224, FINETUNE, 0.4,
+        *PAPER_224, FINETUNE, 0.2,
         goals={"mean_per_class": (0.946, 0.96)},
     ),
     "clean-64-scratch": Row(
-        "clean-64-800", "", "--recipe scratch", 16,
+        "clean-64-800", "", "--recipe scratch", 6,
         goals={"accuracy": (0.62, 0.75)},
     ),
     "paper-64-scratch": Row(
-        "paper-64-800", "--protocol paper --val-per-class 0", "--recipe scratch", 16,
+        "paper-64-800", "--protocol paper --val-per-class 0", "--recipe scratch", 6,
         goals={"mean_per_class": (0.465, 0.65)},
     ),
     # 40 of each class's 840 go to val and test: as many steps as clean-64-scratch takes.
     "original-64-scratch": Row(
-        "original-64-800", "--protocol original --target-per-class 840", "--recipe scratch", 16,
+        "original-64-800", "--protocol original --target-per-class 840", "--recipe scratch", 6,
         goals={"accuracy": (0.9297, 0.9297)}, leaks=True,
     ),
     # A minute, nothing to download: to try a machine or a backend with.
     "digits": Row(
         "digits-32", "--sample --image-size 32 --target-per-class 0",
-        "--recipe scratch --num-epochs 1 --no-mirror", 0.02, seeds=(0,),
+        "--recipe scratch --num-epochs 1 --no-mirror", 0.02, seeds=(0,), anew=True,
     ),
 }  # fmt: skip
 
@@ -167,12 +176,12 @@ def run(name: str, archive: Path | None, imagenet: Path | None) -> None:
     for seed in row.seeds:
         prepare, train = commands(name, seed, archive, imagenet)
         call(prepare)
-        call([*train, "--resume"])
+        call([*train, "--restart" if row.anew else "--resume"])
         # In the form that any machine can repeat.
         plain = [shlex.join(["python", *words]) for words in commands(name, seed)]
         runs.append({"seed": seed, "command": plain, **figures_of(train[-1])})
-        keep(name, runs)
-        print(table([name]), flush=True)
+        figures = keep(name, runs)
+        print("\n".join([*HEADER, line(figures)]), flush=True)
 
 
 def figures_of(model: str) -> dict:
@@ -186,6 +195,7 @@ def figures_of(model: str) -> dict:
         "test": training["test"],
         "val": training.get("val"),
         "minutes": training["minutes"],
+        "images": training["images"],
         "images_per_second": training["images"] / (60 * training["minutes"]),
         "epochs": len(history.get("loss", [])),
         "best_epoch": training["best_epoch"],
@@ -199,13 +209,30 @@ def figures_of(model: str) -> dict:
 
 
 def call(command: list[str]) -> None:
+    """Run a script to its end; a signal that stops this program is passed on to it.
+
+    Raises:
+        UserError: it failed.
+        SystemExit: a signal stopped it, once it had kept what it did.
+    """
     print("$", shlex.join(["python", *command]), flush=True)
-    if subprocess.run([sys.executable, *command]).returncode:
+    # In a session of its own no Ctrl-C reaches it but from here: two would stop it at once.
+    script = subprocess.Popen([sys.executable, *command], start_new_session=True)
+    stopped = False
+    while script.returncode is None:
+        try:
+            script.wait()
+        except KeyboardInterrupt:
+            stopped = True
+            script.terminate()
+    if stopped:
+        raise SystemExit(130)
+    if script.returncode:
         raise UserError(f"{command[0]} failed (see above)")
 
 
-def keep(name: str, runs: list[dict]) -> None:
-    """Write a row's JSON file from its runs.
+def keep(name: str, runs: list[dict]) -> dict:
+    """Write the figures of a row's runs, and return them; ROW.part.json until all seeds are there.
 
     Raises:
         UserError: the figures of one of them are known to be too good, and not by design.
@@ -222,7 +249,7 @@ def keep(name: str, runs: list[dict]) -> None:
         for key in ("accuracy", "mean_per_class"):
             values = [part[key] for part in parts]
             mean[f"{key}_std"] = statistics.stdev(values) if len(values) > 1 else None
-        # Many photographs are in the test split of several seeds: the interval is that of one.
+        # All seeds are of one data set: more of them do not make the interval narrower.
         mean["low"], mean["high"] = wilson_interval(mean["accuracy"] * mean["n"], mean["n"])
         figures[split] = mean
     figures |= {
@@ -233,7 +260,13 @@ def keep(name: str, runs: list[dict]) -> None:
         "python": platform.python_version(),
         "runs": runs,
     }
-    write(f"{name}.json", figures)
+    part = f"{name}.part.json"
+    if len(runs) < len(ROWS[name].seeds):
+        write(part, figures)
+    else:
+        write(f"{name}.json", figures)
+        (RESULTS / part).unlink(missing_ok=True)
+    return figures
 
 
 def write(name: str, figures: dict) -> None:
@@ -245,36 +278,31 @@ def write(name: str, figures: dict) -> None:
 
 
 def kept(name: str) -> dict | None:
-    """Return the figures of a row, or None where it was not run yet."""
+    """Return the figures of a row, or None where not all of its seeds were run yet."""
     path = RESULTS / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def table(names: Iterable[str]) -> str:
     """Return the rows kept so far as a Markdown table."""
-    lines = [
-        "| row | seeds | minutes | images/s | test accuracy (95% interval) "
-        "| mean per class (95% interval) | n | floor, goal |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for name in names:
-        figures = kept(name)
-        if not figures:
-            continue
-        test = figures["test"]
-        goals = "; ".join(
-            f"{'accuracy' if key == 'accuracy' else 'per class'} "
-            + ", ".join(f"{100 * value:g}" for value in pair)
-            for key, pair in figures["goals"].items()
-        )
-        lines.append(
-            f"| `{name}` | {len(figures['runs'])} | {figures['minutes']:.1f} "
-            f"| {figures['images_per_second']:.0f} "
-            f"| {percent(test, 'accuracy', 'low', 'high')} "
-            f"| {percent(test, 'mean_per_class', 'mean_per_class_low', 'mean_per_class_high')} "
-            f"| {test['n']:.0f} | {goals} |"
-        )
-    return "\n".join(lines)
+    return "\n".join([*HEADER, *(line(kept(name)) for name in names if kept(name))])
+
+
+def line(figures: dict) -> str:
+    """Return a row as a line of the table."""
+    test = figures["test"]
+    goals = "; ".join(
+        f"{'accuracy' if key == 'accuracy' else 'per class'} "
+        + ", ".join(f"{100 * value:g}" for value in pair)
+        for key, pair in figures["goals"].items()
+    )
+    return (
+        f"| `{figures['row']}` | {len(figures['runs'])} | {figures['minutes']:.1f} "
+        f"| {figures['images_per_second']:.0f} "
+        f"| {percent(test, 'accuracy', 'low', 'high')} "
+        f"| {percent(test, 'mean_per_class', 'mean_per_class_low', 'mean_per_class_high')} "
+        f"| {test['n']:.0f} | {goals or '-'} |"
+    )
 
 
 def percent(figures: dict, key: str, low: str, high: str) -> str:
@@ -290,7 +318,7 @@ def leak(archive: Path | None) -> None:
     """Train one recipe for the same number of steps on arrays that leak and on clean ones."""
     photographs = Path("datasets/caltech_101")
     prepro.fetch(photographs, archive is None, archive, False)
-    classes = sorted(path.name for path in (photographs / "train").iterdir())[::10][:10]
+    classes = sorted({path.parent.name for path in build.find(photographs)})[::10][:10]
     for name in classes:
         link = Path(TEN, "train", name)
         link.parent.mkdir(parents=True, exist_ok=True)
@@ -303,6 +331,9 @@ def leak(archive: Path | None) -> None:
         call([*train, "--resume"])
         plain = [shlex.join(["python", *words]) for words in (prepare, train)]
         figures[protocol] = {"command": plain, **figures_of(train[-1])}
+    steps = {figures[protocol]["images"] for protocol in LEAK}
+    if len(steps) > 1:
+        raise UserError(f"{TEN}: the two runs took unequal numbers of images: {steps}")
     write("leak.json", figures)
     for protocol in LEAK:
         test = figures[protocol]["test"]
@@ -324,7 +355,7 @@ def leak_commands(protocol: str) -> tuple[list[str], list[str]]:
 
 def draw_leak() -> None:
     """Draw the leak's figures with their intervals; the full data set's too, where they are."""
-    pairs = {"10 classes,\nshort": json.loads((RESULTS / "leak.json").read_text())}
+    pairs = {"10 classes, 1,250 steps": json.loads((RESULTS / "leak.json").read_text())}
     long = {protocol: kept(name) for protocol, name in LEAK_LONG.items()}
     if all(long.values()):
         pairs["101 classes"] = long
@@ -350,23 +381,22 @@ def draw_leak() -> None:
 def draw_curve() -> None:
     """Draw val accuracy by minute for the rows kept; a row without val has none."""
     figure, axes = new_picture()
-    for name in ROWS:
-        figures = kept(name)
-        runs = figures["runs"] if figures and not ROWS[name].leaks else []
-        lines = [run["val_accuracy_by_minute"] for run in runs]
-        lines = [line for line in lines if line]
-        if not lines:
-            continue
-        colour = None
-        for number, line in enumerate(lines):
-            minutes, accuracy = zip(*line, strict=True)
-            (drawn,) = axes.plot(
-                minutes, [100 * value for value in accuracy], "o-", markersize=4, color=colour,
-                label=name if number == 0 else None,
-            )  # fmt: skip
-            colour = drawn.get_color()
+    rows = [kept(name) for name, row in ROWS.items() if not row.leaks]
+    for number, figures in enumerate(filter(None, rows)):
+        label = figures["row"]
+        for run in figures["runs"]:
+            if curve := run["val_accuracy_by_minute"]:
+                minutes, accuracy = zip(*curve, strict=True)
+                percents = [100 * value for value in accuracy]
+                axes.plot(minutes, percents, "o-", color=f"C{number}", markersize=4, label=label)
+                label = None  # one entry a row
     axes.set(xscale="log", xlabel="minutes of training", ylabel="val accuracy, %")
+    low, high = axes.get_xlim()
+    places = [unit * 10.0**power for power in range(-2, 5) for unit in (1, 2, 5)]
+    axes.set_xlim(max(p for p in places if p < low), min(p for p in places if p > high))
+    axes.set_xticks([p for p in places if axes.get_xlim()[0] <= p <= axes.get_xlim()[1]])
     axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     save_picture(figure, "accuracy_by_minute.svg")

@@ -192,13 +192,14 @@ def interrupt_on_sigterm() -> None:
 
 @contextlib.contextmanager
 def interrupts_wait() -> Iterator[None]:
-    """Leave it to the block to stop when a signal came; a second signal stops it at once."""
+    """Let a signal wait for the block to stop or to end; a second one stops it at once."""
     global _waits
     _waits = True
     try:
         yield
     finally:
         _waits = False
+    raise_if_interrupted()
 
 
 def interrupted() -> bool:

@@ -70,7 +70,7 @@ def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_pat
     start = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.0, "minutes": 0.1}
     keeper = keeper_of(tmp_path, start, save_every=9)
     train(keeper, [3, 1, 2])
-    assert kept == [("best.h5", 0)]
+    assert kept == [("best.h5", 0), ("latest.h5", 0)]
     keeper = keeper_of(tmp_path, start, save_every=9, patience=2)
     assert train(keeper, [3, 2, 0.5]) == 2
 
@@ -78,7 +78,7 @@ def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_pat
 def test_without_val_every_epoch_is_the_best(tmp_path, kept):
     keeper = keeper_of(tmp_path, {"accuracy": 1.0, "minutes": 0.1}, save_every=9, patience=1)
     assert train(keeper, [3, 4, 5], val=False) == 3
-    assert kept == [("best.h5", 1), ("best.h5", 2), ("best.h5", 3)]
+    assert kept == [("latest.h5", 0), ("best.h5", 1), ("best.h5", 2), ("best.h5", 3)]
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 3), (2, 4), (3, 5)])
@@ -139,6 +139,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_stops_the_run_at_its_end(
     tmp_path, kept, monkeypatch
 ):
     keeper = keeper_of(tmp_path, save_every=9)
+    keeper.on_train_begin()
     keeper.on_epoch_begin(0)
     monkeypatch.setattr(keeper.run, "step", STEPS - 1)
     monkeypatch.setattr(cli, "_interrupted", True)
@@ -153,6 +154,7 @@ def test_checkpoints_within_an_epoch_are_kept_when_they_are_due(tmp_path, kept, 
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(callback.time, "monotonic", lambda: clock.now)
     keeper = keeper_of(tmp_path, save_every=9, save_every_minutes=2)
+    keeper.on_train_begin()
     keeper.on_epoch_begin(0)
     for minute in (1, 2):
         clock.now = 60.0 * minute
@@ -162,7 +164,7 @@ def test_checkpoints_within_an_epoch_are_kept_when_they_are_due(tmp_path, kept, 
     clock.now = 240.0
     keeper.on_train_batch_end(0, {"loss": 1.0})
     keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
-    assert kept == [("latest.h5", 0.2), ("best.h5", 1)]
+    assert kept == [("latest.h5", 0.2), ("best.h5", 1), ("latest.h5", 1)]
     assert keeper.run.history["minutes"] == [4]
 
 

@@ -82,7 +82,9 @@ def test_the_first_signal_waits_for_the_block_and_the_second_does_not(monkeypatc
             assert "a second signal stops at once" in capfd.readouterr().err
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGTERM)
-        cli._interrupted = False
+            cli._interrupted = False
+        with pytest.raises(KeyboardInterrupt), cli.interrupts_wait():
+            signal.raise_signal(signal.SIGTERM)  # which the block does not look at
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
     finally:

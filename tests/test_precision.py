@@ -74,3 +74,18 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
     assert precision.devices() == ([f"cuda:{n}" for n in range(gpus)] or ["cpu:0"])
     assert precision.choose("auto")[0] == expected
     assert ("cuda:0" if gpus else "cores of") in precision.device()
+
+
+@pytest.mark.parametrize(
+    ("flags", "end"),
+    [
+        ({"avx512_bf16", "amx_bf16"}, " with AMX"),
+        ({"avx512f", "avx512_bf16"}, " with AVX512-BF16"),
+        ({"avx2"}, ""),
+    ],
+)
+def test_a_processors_units_for_bfloat16_are_named(monkeypatch, flags, end):
+    monkeypatch.setattr(precision, "cpu_flags", lambda path="": flags)
+    monkeypatch.setattr(precision.processor, "name", lambda: "Abacus")
+    monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
+    assert precision.device().endswith(f" cores of Abacus{end}")

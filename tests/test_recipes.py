@@ -19,11 +19,11 @@ def test_the_recipe_follows_from_init_and_machine_and_a_flag_goes_before_it(tmp_
     (tmp_path / "weights.h5").touch()
     assert recipe_of() == RECIPES["scratch"]
     for gpus, recipe in (([], "head"), (["gpu:0"], "finetune")):
-        monkeypatch.setattr(train, "DRIVER", tmp_path / "weights.h5")
+        monkeypatch.setattr(train, "DRIVERS", [tmp_path / "none", tmp_path / "weights.h5"])
         monkeypatch.setattr(precision, "gpus", lambda gpus=gpus: gpus)
         assert recipe_of("--init", "imagenet") == RECIPES[recipe]
         assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES[recipe]
-    monkeypatch.setattr(train, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(train, "DRIVERS", [tmp_path / "none"])
     monkeypatch.setattr(cli, "start_keras", None)  # it is not started to look for GPUs
     assert recipe_of("--init", "imagenet") == RECIPES["head"]
     assert recipe_of("--recipe", "original") == RECIPES["original"]

@@ -120,7 +120,7 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path, keep):
 
 def test_an_unfinished_run_is_not_overwritten(tmp_path, keep):
     keep(run_with(1, 2))
-    with pytest.raises(UserError, match=r"after the end of epoch 2, of 5.*--resume.*--restart"):
+    with pytest.raises(UserError, match=r"the end of epoch 2, --num-epochs 5.*--resume.*--restart"):
         start_or_resume(run_with(), tmp_path, resume=False, restart=False)
     assert (tmp_path / "best.h5").exists()
 

@@ -3,10 +3,13 @@
 import contextlib
 import importlib.metadata
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -19,11 +22,12 @@ from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import evaluate
+from classifier.hdf5 import read_json, write_json
 from classifier.prediction import model_file
 from classifier.prediction.forward import probabilities
 from classifier.training import fit, head, precision
 from classifier.training.callback import Keeper
-from classifier.training.run import Run
+from classifier.training.run import Run, load
 
 COMMON = ("--data", "arrays.h5", "--batch-size", 24, "--precision", "float32")
 SHORT = (*COMMON, "--num-epochs", 1)
@@ -95,7 +99,7 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
     with interrupted_after(3, times=2), pytest.raises(SystemExit):
         run_train(*parts, "--restart")
     told = capsys.readouterr().err
-    assert "stopped after the end of epoch 3 of 4" in told
+    assert "stopped after the end of epoch 3 (--num-epochs 4)" in told
     assert "latest.h5 is from the end of epoch 2" in told
     assert "--restart" not in told
     with interrupted_after(3), pytest.raises(SystemExit) as stopped:
@@ -104,12 +108,12 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
     told = capsys.readouterr()
     assert "resuming run" in told.out
     assert "after the end of epoch 2\n" in told.out
-    assert "stopped after step 1 of epoch 4 of 4" in told.err
+    assert "stopped after step 1 of epoch 4 (--num-epochs 4)" in told.err
     assert "latest.h5 is from step 1 of epoch 4" in told.err
     assert "--model 'models/my parts.h5' --resume\n" in told.err
     assert not (folder / "models/my parts.h5").exists()
 
-    with pytest.raises(UserError, match=r"after step 1 of epoch 4, of 4.*--resume"):
+    with pytest.raises(UserError, match=r"after step 1 of epoch 4, --num-epochs 4.*--resume"):
         run_train(*parts)
     with pytest.raises(UserError, match=r"--dropout is 0\.5"):
         run_train(*parts, "--resume", "--dropout", 0.5)
@@ -157,6 +161,54 @@ def test_a_resumed_run_keeps_its_number_format(folder, monkeypatch, capsys):
     training = model_file.load_info("model.h5").training
     assert training["precision"] == "float16"
     assert len(training["history"]["loss"]) == 2
+
+
+def test_a_run_stays_on_its_backend(folder, monkeypatch, capsys):
+    words = (*COMMON, "--num-epochs", 2, "--model", "model.h5")
+    with interrupted_after(1), pytest.raises(SystemExit):
+        run_train(*words)
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"KERAS_BACKEND.*is jax"):
+        patch.setattr(keras.backend, "backend", lambda: "jax")
+        run_train(*words, "--resume")
+    assert run_train(*words, "--resume") == 0
+
+
+SMALL = f"""
+import sys
+sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
+from small import small_network
+import train
+with small_network():
+    train.cli.run(train.main, product="file")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_costs_no_more_than_the_step_under_way(folder, number):
+    words = ("--data", "arrays.h5", "--batch-size", "2", "--num-epochs", "500", "--precision",
+             "float32", "--model", "model.h5", "--save-every-minutes", "0.001")  # fmt: skip
+    latest = folder / "checkpoints/model/latest.h5"
+    with subprocess.Popen(
+        [sys.executable, "-c", SMALL, *words], cwd=folder, text=True, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        while process.poll() is None and not latest.exists():
+            time.sleep(0.1)
+        process.send_signal(number)
+        told = process.stderr.read()
+        assert process.wait(timeout=60) == (130 if number == signal.SIGTERM else -number)
+    kept = load(latest)
+    assert kept.begun
+    if number == signal.SIGTERM:
+        assert f"stopped after {kept.place} (--num-epochs 500)" in told
+        assert f"latest.h5 is from {kept.place}. To go on:" in told
+    args = (*words, "--resume", "--num-epochs", kept.epochs_done + 1)
+    with h5py.File(latest, "r+") as file:  # the run as it would be with few epochs to come
+        run = read_json(file, "run")
+        run["arguments"]["num_epochs"] = kept.epochs_done + 1
+        del file["run"]
+        write_json(file, "run", run)
+    assert run_train(*args) == 0
 
 
 def test_the_advice_says_what_is_kept_and_resumes_once(monkeypatch):
@@ -326,7 +378,8 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     monkeypatch.setattr(head, "start_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
     for module in (train, fit):
         monkeypatch.setattr(module, "images_a_step", lambda side: steps.append(side) or 5)
-    tune = ("--init", copied, "--enlarge-to", 48, "--freeze-stages", 5, "--num-epochs", 2)
+    tune = ("--init", copied, "--recipe", "finetune", "--enlarge-to", 48, "--freeze-stages", 5,
+            "--num-epochs", 2)  # fmt: skip
     assert run_train(*COMMON, *tune, "-lr", 50, "--schedule", "constant",
                      "--model", "tuned.h5") == 0  # fmt: skip
     out = capsys.readouterr().out

@@ -234,7 +234,7 @@ def test_fine_tuning_starts_with_a_regression_and_predicts_with_the_mirror_image
 ):
     folder, _ = trained
     tuned = run("train.py", "--data", "datasets/tiny.h5", "--init", "models/resnet50.h5",
-                "--enlarge-to", 48, "--num-epochs", 1, "--batch-size", 8,
+                "--recipe", "finetune", "--enlarge-to", 48, "--num-epochs", 1, "--batch-size", 8,
                 "--precision", "float32", "--model", "models/tuned.h5", cwd=folder)  # fmt: skip
     assert tuned.returncode == 0, tuned.stderr
     assert tuned.stderr == ""

@@ -45,8 +45,7 @@ class Batches(keras.utils.PyDataset):
     def start(self, epoch: int = 0, first: int = 0) -> None:
         """Begin an epoch, number `epoch`, with its batch number `first`, both 0-based.
 
-        Keras' own on_epoch_end would not do: it is called before the first epoch too, where there
-        are few batches, to see what they are like.
+        Keras' own on_epoch_end would not do: it is called before the first epoch too.
         """
         self.epoch, self.first = epoch, first
         self.order = self.rows.copy()

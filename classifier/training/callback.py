@@ -29,10 +29,10 @@ class Keeper(keras.callbacks.Callback):
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
         patience: stop after so many epochs without a better val loss; 0: never.
+        resumes: whether the run goes on from latest.h5.
 
     Attributes:
         diverged: whether a loss was not a finite number.
-        resumes: whether the checkpoint in the folder is to be gone on from.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class Keeper(keras.callbacks.Callback):
         save_every: int = 1,
         save_every_minutes: float = 10,
         patience: int = 0,
+        resumes: bool = False,
     ):
         super().__init__()
         self.run, self.folder, self.network, self.describe = run, folder, network, describe
         self.steps = steps
         self.save_every, self.save_every_minutes = save_every, save_every_minutes
-        self.patience = patience
+        self.patience, self.resumes = patience, resumes
         self.diverged, self.plain = False, None
-        self.resumes = run.begun
 
     def on_train_begin(self, logs=None):
-        only_head = self.run.arguments["num_epochs"] == 0
-        judged = math.isfinite(self.run.start.get("val_loss", math.nan))
-        if not self.run.begun and (only_head or judged):
+        self.counted = self.saved = time.monotonic()
+        if self.resumes or self.run.epochs_done or not self.run.start:
+            return
+        self.run.finished = self.run.arguments["num_epochs"] == 0
+        if self.run.finished or math.isfinite(self.run.start.get("val_loss", math.nan)):
             self._keep_best()
-        if only_head:
-            self.run.finished = True
-            self._keep_checkpoint()
+        self._keep_checkpoint()
 
     def on_epoch_begin(self, epoch, logs=None):
         if self.resumes:  # not before: at the start of an epoch Keras sets its metrics to 0
@@ -69,7 +69,7 @@ class Keeper(keras.callbacks.Callback):
             if not self.run.step:  # its metrics are those of val
                 self.model.reset_metrics()
             self.resumes = False
-        self.counted = self.saved = time.monotonic()
+        self.counted = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         self.run.step += 1
@@ -79,10 +79,11 @@ class Keeper(keras.callbacks.Callback):
             return
         if self.run.step == self.steps:
             return  # the epoch's end is near, and a checkpoint within an epoch has steps to come
-        due = time.monotonic() - self.saved >= 60 * self.save_every_minutes
-        if due or cli.interrupted():
+        stop = cli.interrupted()
+        if stop or self._minutes_are_over():
             self._keep_checkpoint()
-        cli.raise_if_interrupted()
+        if stop:
+            raise KeyboardInterrupt
 
     def on_epoch_end(self, epoch, logs=None):
         if not all(math.isfinite(value) for name, value in logs.items() if name.endswith("loss")):
@@ -98,10 +99,15 @@ class Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
         last = self.run.epochs_done == self.run.arguments["num_epochs"]
         self.run.finished = last or self.model.stop_training
-        due = self.run.epochs_done % self.save_every == 0
-        if self.run.finished or due or cli.interrupted():
+        due = self.run.epochs_done % self.save_every == 0 or self._minutes_are_over()
+        stop = cli.interrupted()
+        if self.run.finished or due or stop:
             self._keep_checkpoint()
-        cli.raise_if_interrupted()
+        if stop:
+            raise KeyboardInterrupt
+
+    def _minutes_are_over(self):
+        return time.monotonic() - self.saved >= 60 * self.save_every_minutes
 
     def _count_minutes(self):
         now = time.monotonic()
@@ -109,8 +115,7 @@ class Keeper(keras.callbacks.Callback):
         self.counted = now
 
     def _keep_checkpoint(self):
-        if self.run.step:
-            self._count_minutes()
+        self._count_minutes()
         checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
         self.saved = time.monotonic()
 

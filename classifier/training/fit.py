@@ -72,21 +72,21 @@ def fit(
         save_every,
         save_every_minutes,
         run.arguments["patience"],
+        resumes=run.begun,
     )
     begin = keras.callbacks.LambdaCallback(lambda epoch, logs: batches.start(epoch, run.step))
     callbacks = [begin, keeper]
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
 
-        callbacks.append(TensorBoard(logs, batches))
+        callbacks.insert(1, TensorBoard(logs, batches))  # for the Keeper may end the epoch's hooks
     try:
         if recipe.head == "regression" and not run.begun:
             step = min(batch_size, images_a_step(side))
             run.start = regression_head(model, arrays, step, val)
-            run.minutes, run.images = (
-                run.start["minutes"],
-                2 * int((arrays.copies("train") == 0).sum()),
-            )
+            run.minutes = run.start["minutes"]
+            run.images = 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
+            cli.raise_if_interrupted()
             print(
                 f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
                 f"{in_words(run.start)}, {run.minutes:.1f} minutes"

@@ -4,6 +4,8 @@ from classifier import processor
 from classifier.processor import cores, cpu_flags
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+# What a processor's flags call its units for bfloat16, and people do.
+UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
 # How many times as fast as float32 bfloat16 has to be for its rounding to be worth it.
 WORTH = 1.1
 
@@ -70,7 +72,8 @@ def gpus() -> list[str]:
 def device() -> str:
     """Return what the network is computed on, in words."""
     if any(name.startswith("cpu") for name in devices()):
-        units = " with AMX" if "amx_bf16" in cpu_flags() else ""
+        flags = cpu_flags()
+        units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
         return f"{cores()} cores of {processor.name()}{units}"
     return ", ".join(devices())
 

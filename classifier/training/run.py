@@ -26,6 +26,7 @@ class Run:
         fingerprint: of the arrays' content.
         id: start and recipe; names the run's TensorBoard folder.
         code: version and commit of the program that began it, of `code_version`.
+        backend: Keras' backend that it is computed on; "" until Keras is started.
         precision: the number format it is computed in, a key of POLICIES; "" until it is chosen.
         leak: why its figures are too good, in words; "" if nothing is known against them.
         start: the figures before the first step, epoch 0, where the head is a regression:
@@ -41,6 +42,7 @@ class Run:
     fingerprint: str
     id: str = ""
     code: str = ""
+    backend: str = ""
     precision: str = ""
     leak: str = ""
     start: dict[str, float] = field(default_factory=dict)
@@ -60,8 +62,8 @@ class Run:
 
     @property
     def begun(self) -> bool:
-        """Whether a step was taken."""
-        return bool(self.epochs_done or self.step)
+        """Whether there is more of it than weights to start from: a regression, or a step."""
+        return bool(self.start or self.epochs_done or self.step)
 
     @property
     def best_epoch(self) -> int:
@@ -99,7 +101,9 @@ class Run:
         """How far the run is, in words: "step 3 of epoch 2", "the end of epoch 2"."""
         if self.step:
             return f"step {self.step} of epoch {self.epochs_done + 1}"
-        return f"the end of epoch {self.epochs_done}"
+        if self.epochs_done:
+            return f"the end of epoch {self.epochs_done}"
+        return "the head's regression" if self.start else "the start"
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as plain JSON values."""
@@ -115,8 +119,9 @@ class Run:
         if not isinstance(arguments, dict) or not {"num_epochs", "recipe"} <= set(arguments):
             raise ValueError("no run")
         run = cls(**value)
+        texts = (run.fingerprint, run.id, run.code, run.backend, run.leak)
         sound = (
-            all(isinstance(text, str) for text in (run.fingerprint, run.id, run.code, run.leak))
+            all(isinstance(text, str) for text in texts)
             and run.precision in ("", *precision.POLICIES)
             and isinstance(run.start, dict)
             and isinstance(run.history, dict)
@@ -206,12 +211,12 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
             return kept
         if not kept.finished:
             raise UserError(
-                f"{latest}: an unfinished run (after {kept.place}, of "
-                f"{kept.arguments['num_epochs']}): "
+                f"{latest}: an unfinished run (after {kept.place}, "
+                f"--num-epochs {kept.arguments['num_epochs']}): "
                 "--resume goes on with it, --restart discards it, --model FILE keeps both"
             )
     elif resume:
-        print("no checkpoint yet: starting with the first epoch")
+        print("no checkpoint yet: starting from the beginning")
     for name in ("latest.h5", "best.h5"):
         (folder / name).unlink(missing_ok=True)
     return fresh
