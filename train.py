@@ -185,8 +185,10 @@ def main() -> int:
                     network.summary()
                 logs = args.logs / run.id if args.tensorboard_vis else None
                 try:
-                    every = args.save_every, args.save_every_minutes
-                    fit(network, arrays, recipe, run, folder, *every, logs)
+                    fit(
+                        network, arrays, recipe, run, folder,
+                        args.save_every, args.save_every_minutes, logs,
+                    )  # fmt: skip
                 except KeyboardInterrupt:
                     print(advice(run, folder / "latest.h5"), file=sys.stderr)
                     raise SystemExit(130) from None

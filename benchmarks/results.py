@@ -16,7 +16,6 @@ images, over these minutes. KERAS_BACKEND chooses the backend.
 import json
 import os
 import platform
-import shlex
 import statistics
 import subprocess
 import sys
@@ -160,10 +159,10 @@ def commands(
     arrays = f"datasets/{row.arrays}-{seed}.h5"
     source = ["--archive", str(archive)] if archive else ["--download"]
     source = [] if "--sample" in row.prepro else source
-    prepro = ["prepro.py", *source, *row.prepro.split(), "--seed", str(seed), "--output", arrays]
+    prepare = ["prepro.py", *source, *row.prepro.split(), "--seed", str(seed), "--output", arrays]
     words = [str(imagenet) if imagenet and w == "imagenet" else w for w in row.train.split()]
     model = f"models/{name}-{seed}.h5"
-    return prepro, ["train.py", "--data", arrays, *words, "--seed", str(seed), "--model", model]
+    return prepare, ["train.py", "--data", arrays, *words, "--seed", str(seed), "--model", model]
 
 
 def run(name: str, archive: Path | None, imagenet: Path | None) -> None:
@@ -174,14 +173,24 @@ def run(name: str, archive: Path | None, imagenet: Path | None) -> None:
         flush=True,
     )
     for seed in row.seeds:
-        prepare, train = commands(name, seed, archive, imagenet)
-        call(prepare)
-        call([*train, "--restart" if row.anew else "--resume"])
-        # In the form that any machine can repeat.
-        plain = [shlex.join(["python", *words]) for words in commands(name, seed)]
-        runs.append({"seed": seed, "command": plain, **figures_of(train[-1])})
+        trained = train(commands(name, seed, archive, imagenet), row.anew)
+        # The commands in the form that any machine can repeat.
+        runs.append({"seed": seed, "command": shown(commands(name, seed)), **trained})
         figures = keep(name, runs)
         print("\n".join([*HEADER, line(figures)]), flush=True)
+
+
+def train(scripts: tuple[list[str], list[str]], anew: bool = False) -> dict:
+    """Run prepro.py and train.py, which goes on where it was stopped, and return the figures."""
+    prepare, fit = scripts
+    call(prepare)
+    call([*fit, "--restart" if anew else "--resume"])
+    return figures_of(fit[-1])
+
+
+def shown(scripts: tuple[list[str], list[str]]) -> list[str]:
+    """Return the commands of prepro.py and train.py as lines of a shell."""
+    return [cli.shown(*words) for words in scripts]
 
 
 def figures_of(model: str) -> dict:
@@ -215,7 +224,7 @@ def call(command: list[str]) -> None:
         UserError: it failed.
         SystemExit: a signal stopped it, once it had kept what it did.
     """
-    print("$", shlex.join(["python", *command]), flush=True)
+    print("$", cli.shown(*command), flush=True)
     # In a session of its own no Ctrl-C reaches it but from here: two would stop it at once.
     script = subprocess.Popen([sys.executable, *command], start_new_session=True)
     stopped = False
@@ -260,12 +269,12 @@ def keep(name: str, runs: list[dict]) -> dict:
         "python": platform.python_version(),
         "runs": runs,
     }
-    part = f"{name}.part.json"
+    unfinished = f"{name}.part.json"
     if len(runs) < len(ROWS[name].seeds):
-        write(part, figures)
+        write(unfinished, figures)
     else:
         write(f"{name}.json", figures)
-        (RESULTS / part).unlink(missing_ok=True)
+        (RESULTS / unfinished).unlink(missing_ok=True)
     return figures
 
 
@@ -326,14 +335,11 @@ def leak(archive: Path | None) -> None:
             link.symlink_to(Path("../../caltech_101/train", name))
     figures = {"command": "python benchmarks/results.py --leak", "classes": classes}
     for protocol in LEAK:
-        prepare, train = leak_commands(protocol)
-        call(prepare)
-        call([*train, "--resume"])
-        plain = [shlex.join(["python", *words]) for words in (prepare, train)]
-        figures[protocol] = {"command": plain, **figures_of(train[-1])}
-    steps = {figures[protocol]["images"] for protocol in LEAK}
-    if len(steps) > 1:
-        raise UserError(f"{TEN}: the two runs took unequal numbers of images: {steps}")
+        scripts = leak_commands(protocol)
+        figures[protocol] = {"command": shown(scripts), **train(scripts)}
+    counts = {figures[protocol]["images"] for protocol in LEAK}
+    if len(counts) > 1:
+        raise UserError(f"{TEN}: the two runs took unequal numbers of images: {counts}")
     write("leak.json", figures)
     for protocol in LEAK:
         test = figures[protocol]["test"]
@@ -364,14 +370,13 @@ def draw_leak() -> None:
         for number, pair in enumerate(pairs.values()):
             test = pair[protocol]["test"]
             middle, low, high = (100 * test[key] for key in ("accuracy", "low", "high"))
+            x = number + (-0.15, 0.15)[place]
             axes.bar(
-                number + 0.3 * (2 * place - 1) / 2, middle, 0.28, color=colour,
+                x, middle, 0.28, color=colour,
                 yerr=[[middle - low], [high - middle]], capsize=4,
                 label=f"{protocol} splits" if number == 0 else None,
             )  # fmt: skip
-            axes.annotate(
-                f"{middle:.1f}", (number + 0.3 * (2 * place - 1) / 2, 2), ha="center", color="white"
-            )
+            axes.annotate(f"{middle:.1f}", (x, 2), ha="center", color="white")
     axes.set_xticks(range(len(pairs)), pairs)
     axes.set(ylim=(0, 100), ylabel="test accuracy, %", xlim=(-0.6, len(pairs) - 0.4))
     axes.legend(loc="upper right", frameon=False)

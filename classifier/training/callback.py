@@ -79,11 +79,7 @@ class Keeper(keras.callbacks.Callback):
             return
         if self.run.step == self.steps:
             return  # the epoch's end is near, and a checkpoint within an epoch has steps to come
-        stop = cli.interrupted()
-        if stop or self._minutes_are_over():
-            self._keep_checkpoint()
-        if stop:
-            raise KeyboardInterrupt
+        self._keep_checkpoint_if(False)
 
     def on_epoch_end(self, epoch, logs=None):
         if not all(math.isfinite(value) for name, value in logs.items() if name.endswith("loss")):
@@ -99,15 +95,15 @@ class Keeper(keras.callbacks.Callback):
             self.model.stop_training = True
         last = self.run.epochs_done == self.run.arguments["num_epochs"]
         self.run.finished = last or self.model.stop_training
-        due = self.run.epochs_done % self.save_every == 0 or self._minutes_are_over()
+        self._keep_checkpoint_if(self.run.finished or self.run.epochs_done % self.save_every == 0)
+
+    def _keep_checkpoint_if(self, due):
+        """Keep one if it is due, its minutes are over or a signal came, which is raised then."""
         stop = cli.interrupted()
-        if self.run.finished or due or stop:
+        if due or stop or time.monotonic() - self.saved >= 60 * self.save_every_minutes:
             self._keep_checkpoint()
         if stop:
             raise KeyboardInterrupt
-
-    def _minutes_are_over(self):
-        return time.monotonic() - self.saved >= 60 * self.save_every_minutes
 
     def _count_minutes(self):
         now = time.monotonic()
