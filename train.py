@@ -83,6 +83,8 @@ def make_parser(recipe: str) -> cli.Parser:
         help="size to which the network enlarges smaller images; 0: it does not")
     setting("--head", choices=("random", "regression"),
         help="regression: start the head from a logistic regression on the pretrained features")
+    setting("--refit", action=switch,
+        help="after the last epoch, fit the head anew: a logistic regression on what was learned")
     setting("--norm", choices=("batch", "frozen"),
         help="frozen: BatchNorms stay as they were pretrained")
     setting("--freeze-stages", type=cli.integer(0, 5), metavar="STAGES",
@@ -176,7 +178,7 @@ def main() -> int:
             run = start_or_resume(fresh, folder, args.resume, args.restart)
             if run.leak:
                 print(f"warning: {run.leak}", file=sys.stderr)
-            if not run.finished:
+            if not run.over:
                 start_backend(run)
                 from classifier.training.fit import fit
 
@@ -275,9 +277,12 @@ def evaluate_best(
         raise UserError(f"{best}: not of run {run.id}, whose best epoch is lost; use --restart")
     epoch = info.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
-    then = replace(run, history=info.training["history"], start=info.training["start"])
-    if run.epochs_done:
-        print(f"best epoch: {epoch} of {run.epochs_done}{in_words(then.figures_of(epoch))}")
+    kept = {name: info.training[name] for name in ("start", "history", "end")}
+    figures = in_words(replace(run, **kept).figures_of(epoch))
+    if epoch > run.epochs_done:
+        print(f"best: the regression after epoch {run.epochs_done}{figures}")
+    elif run.epochs_done:
+        print(f"best epoch: {epoch} of {run.epochs_done}{figures}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{in_words(run.start)}")
 

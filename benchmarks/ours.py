@@ -1,9 +1,9 @@
 """The repository's own side of the benchmarks: contestants for speed.py.
 
-python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE    "fit N", and "bare N" without fit
-python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE        on one core
+python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen]    "fit N", "bare N" without fit
+python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE                 on one core
 python benchmarks/ours.py matmul FORMAT
-python benchmarks/ours.py epoch ARRAYS                      no turns: an epoch of a small network
+python benchmarks/ours.py epoch ARRAYS              no turns: an epoch of a small network
 """
 
 import json
@@ -33,14 +33,16 @@ SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
 PIPELINE_CROP = 0.5  # the recipe's for fine-tuning: crops and mirror images
 
 
-def train(path: str, recipe_name: str, batch_size: str) -> None:
-    """Train as train.py does, pausing between turns."""
+def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> None:
+    """Train as train.py does, pausing between turns; `frozen` as in rivals.py."""
     keras = cli.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
-    # The regression for the head comes before the first step, and is not what is measured.
-    recipe = replace(RECIPES[recipe_name], head="random", enlarge_to=0)
+    # The regressions for the head come before and after the steps, and are not what is measured.
+    recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0)
+    if frozen:
+        recipe = replace(recipe, norm="frozen", freeze_stages=1)
     chosen, why = precision.choose("auto")
     keras.config.set_dtype_policy(precision.POLICIES[chosen])
     turns, size = Turns(), int(batch_size)

@@ -197,9 +197,12 @@ def figures_of(model: str) -> dict:
     """Return what is kept of a run from what its model file says of itself."""
     info = model_file.load_info(Path(model))
     training = info.training
-    history, start = training["history"], training["start"]
-    curve = [[start["minutes"], start["val_accuracy"]]] if "val_accuracy" in start else []
-    curve += zip(history.get("minutes", []), history.get("val_accuracy", []), strict=False)
+    history = training["history"]
+    start, end = (
+        [(part["minutes"], part["val_accuracy"])] if "val_accuracy" in part else []
+        for part in (training["start"], training["end"])
+    )
+    epochs = zip(history.get("minutes", []), history.get("val_accuracy", []), strict=False)
     return {
         "test": training["test"],
         "val": training.get("val"),
@@ -208,7 +211,7 @@ def figures_of(model: str) -> dict:
         "images_per_second": training["images"] / (60 * training["minutes"]),
         "epochs": len(history.get("loss", [])),
         "best_epoch": training["best_epoch"],
-        "val_accuracy_by_minute": curve,
+        "val_accuracy_by_minute": [*start, *epochs, *end],
         "leak": info.leak,
         "code": training["code"],
         "versions": training["versions"],

@@ -41,7 +41,7 @@ OURS, RIVALS, INPUTS = (f"benchmarks/{name}.py" for name in ("ours", "rivals", "
 PACKAGES = ("tensorflow", "keras", "torch", "numpy", "pillow", "scipy")
 BUSY = 0.2  # cores that other programs may use before a figure is doubtful
 COMPILE_LIMIT = 180  # seconds that torch.compile may take until the step is warm
-# Training: pixels, recipe, batch size and what the rival keeps frozen.
+# Training: pixels, recipe, batch size and whether BatchNorms and conv1 stay as they are.
 TRAININGS = {64: ("scratch", 32, ""), 224: ("finetune", 8, "frozen")}
 
 
@@ -294,9 +294,9 @@ def memory_train():
 
 def trainer(size: int):
     """Return a contestant: `fit` on arrays of `size` pixels."""
-    recipe, batch, _ = TRAININGS[size]
+    recipe, batch, frozen = TRAININGS[size]
     arrays = made("arrays", size, 16160 if size == 64 else 1616)
-    return contestant(OURS, "train", arrays, recipe, batch)
+    return contestant(OURS, "train", arrays, recipe, batch, *filter(None, [frozen]))
 
 
 def paced(who: Contestant, seconds: float, word: str = "fit"):

@@ -87,8 +87,9 @@ def test_a_model_whose_figures_are_too_good_is_kept_only_where_they_are_meant_to
 def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start, epochs):
     called = []
     history = {"loss": [1.0, 0.9], "minutes": [2.0, 3.0], "val_accuracy": [0.8, 0.9]}
+    end = {"val_accuracy": 0.95, "minutes": 4.0} if epochs else {}
     training = {
-        "start": start and {"minutes": 1.0, **start}, "test": FIGURES, "minutes": 3.0,
+        "end": end, "start": start and {"minutes": 1.0, **start}, "test": FIGURES, "minutes": 3.0,
         "images": 1800, "versions": {}, "device": "one", "code": "0.2.0 abc", "best_epoch": epochs,
         "precision": "float32", "history": history if epochs else {},
     }  # fmt: skip
@@ -109,7 +110,8 @@ def test_a_run_is_what_its_model_says(kept_in, monkeypatch, start, epochs):
     assert (other["seed"], other["code"]) == (4, "0.2.0 abc")
     assert "--seed 4" in other["command"][0]
     assert "--seed 4" in other["command"][1]
-    assert len(one["val_accuracy_by_minute"]) == epochs + ("val_accuracy" in start)
+    curve = [[2.0, 0.8], [3.0, 0.9], [4.0, 0.95]] if epochs else []
+    assert one["val_accuracy_by_minute"] == [[1.0, 0.8]] * ("val_accuracy" in start) + curve
 
 
 def test_a_row_is_kept_after_each_seed_and_takes_an_earlier_ones_place_when_whole(

@@ -75,8 +75,32 @@ def test_without_val_the_last_epoch_is_the_best():
     assert run.figures_of(2) == {"loss": 3.0, "minutes": 1.0}
 
 
+def test_the_head_fitted_anew_is_a_candidate_after_the_last_epoch():
+    end = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.5, "minutes": 9.0}
+    run = run_with(3, 2, end=end)
+    assert run.best_epoch == 3
+    assert run.figures_of(3) == end
+    assert run_with(3, 1.5, end=end).best_epoch == 2
+    run = Run(dict(ARGUMENTS), "print", end={"accuracy": 1.0, "minutes": 9.0})
+    run.add_epoch({"loss": 1.0})
+    assert run.best_epoch == 2  # without val the last
+
+
+def test_a_run_is_over_once_its_head_is_fitted_anew():
+    run = run_with(3, 2)
+    assert not run.over
+    run.finished = True
+    assert run.over
+    run.arguments["refit"] = True
+    assert not run.over
+    run.end = {"accuracy": 1.0, "minutes": 9.0}
+    assert run.over
+    # With no epoch there is nothing learned since the first regression.
+    assert run_with(arguments={**ARGUMENTS, "refit": True}, finished=True).over
+
+
 def test_json_there_and_back():
-    run = run_with(3, 2, finished=True, leak="known", precision="bfloat16")
+    run = run_with(3, 2, finished=True, leak="known", precision="bfloat16", end={"minutes": 1.0})
     assert Run.from_json(json.loads(json.dumps(run.to_json()))) == run
 
 
@@ -94,6 +118,8 @@ def test_json_there_and_back():
         {"images": None},
         {"start": None},
         {"start": {"val_loss": "x"}},
+        {"end": {"val_loss": "x"}},
+        {"end": []},
         {"fingerprint": None},
         {"precision": None},
         {"precision": "auto"},

@@ -401,6 +401,54 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     )
 
 
+@pytest.mark.parametrize("val", [True, False])
+def test_the_head_is_fitted_anew_after_the_last_epoch(
+    folder, others, copied, monkeypatch, capsys, val
+):
+    data = "arrays.h5" if val else others / "noval.h5"
+    words = (*COMMON, "--data", data, "--init", copied, "--recipe", "finetune", "--enlarge-to", 48,
+             "--freeze-stages", 2, "--num-epochs", 1, "--refit")  # fmt: skip
+    assert run_train(*words, "--model", "whole.h5") == 0
+    out = capsys.readouterr().out
+    assert out.count("head: logistic regression, accuracy") == 2
+    training = model_file.load_info("whole.h5").training
+    end = training["end"]
+    # One batch, and twice the photographs and their mirror images.
+    assert training["images"] == 24 + 2 * 2 * (24 if val else 30)
+    assert training["minutes"] >= round(end["minutes"], 3)
+    assert end["minutes"] > training["history"]["minutes"][0] > training["start"]["minutes"]
+    if val:
+        losses = [training["start"]["val_loss"], *training["history"]["val_loss"], end["val_loss"]]
+        assert training["best_epoch"] == np.argmin(losses)
+    else:
+        assert training["best_epoch"] == 2
+        assert "best: the regression after epoch 1\n" in out
+
+    # Stopped in the last regression, it begins that anew.
+    parts = (*words, "--model", "parts.h5")
+    original, calls = fit.regression_head, []
+
+    def stop(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(fit, "regression_head", stop)
+        run_train(*parts)
+    assert "latest.h5 is from the end of epoch 1" in capsys.readouterr().err
+    with pytest.raises(UserError, match="an unfinished run"):
+        run_train(*parts)
+    assert run_train(*parts, "--resume") == 0
+    one, other = weights_in("whole.h5"), weights_in("parts.h5")
+    for name, value in one.items():
+        np.testing.assert_array_equal(other[name], value, err_msg=name)
+    again = model_file.load_info("parts.h5").training
+    assert {**again["end"], "minutes": 0} == {**end, "minutes": 0}
+    assert again["test"] == training["test"]
+
+
 def test_the_regression_alone_is_a_recipe(folder, others, copied, capsys):
     words = (*COMMON, "--init", copied, "--recipe", "head", "--enlarge-to", 48)
     assert run_train(*words, "--tensorboard-vis", "--model", "head.h5") == 0

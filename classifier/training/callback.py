@@ -64,11 +64,7 @@ class Keeper(keras.callbacks.Callback):
         self._keep_checkpoint()
 
     def on_epoch_begin(self, epoch, logs=None):
-        if self.resumes:  # not before: at the start of an epoch Keras sets its metrics to 0
-            checkpoint.restore(self.folder / "latest.h5", self.model)
-            if not self.run.step:  # its metrics are those of val
-                self.model.reset_metrics()
-            self.resumes = False
+        self.restore()  # not before: at the start of an epoch Keras sets its metrics to 0
         self.counted = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -96,6 +92,22 @@ class Keeper(keras.callbacks.Callback):
         last = self.run.epochs_done == self.run.arguments["num_epochs"]
         self.run.finished = last or self.model.stop_training
         self._keep_checkpoint_if(self.run.finished or self.run.epochs_done % self.save_every == 0)
+
+    def restore(self) -> None:
+        """Put latest.h5 into the model of a run that goes on from it, once."""
+        if self.resumes:
+            checkpoint.restore(self.folder / "latest.h5", self.model)
+            if not self.run.step:  # its metrics are those of val
+                self.model.reset_metrics()
+            self.resumes = False
+
+    def add_end(self, figures: dict[str, float]) -> None:
+        """Keep what the last regression gave, whose head is the model's now."""
+        self.run.end = figures
+        self.counted = time.monotonic()  # its minutes are counted already
+        if self.run.best_epoch > self.run.epochs_done:
+            self._keep_best()
+        self._keep_checkpoint()
 
     def _keep_checkpoint_if(self, due):
         """Keep one if it is due, its minutes are over or a signal came, which is raised then."""

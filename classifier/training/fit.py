@@ -41,7 +41,7 @@ def fit(
         network: `resnet50`, with the weights that a fresh run starts from.
         arrays: an open Arrays, with a train split.
         recipe: Recipe.
-        run: Run; each epoch's figures are added to it, and those of its regression head before.
+        run: Run; each epoch's figures are added to it, and those of its head's regressions.
         folder: of best.h5 and latest.h5; for a run that goes on, latest.h5 lies there.
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
@@ -80,17 +80,21 @@ def fit(
         from classifier.training.tensorboard import TensorBoard
 
         callbacks.insert(1, TensorBoard(logs, batches))  # for the Keeper may end the epoch's hooks
+
+    def regression():
+        figures = regression_head(model, arrays, min(batch_size, images_a_step(side)), val)
+        cli.raise_if_interrupted()
+        run.minutes += figures["minutes"]
+        run.images += 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
+        print(
+            f"head: logistic regression, accuracy {figures['accuracy']:.2%}{in_words(figures)}, "
+            f"{figures['minutes']:.1f} minutes"
+        )
+        return {**figures, "minutes": run.minutes}
+
     try:
         if recipe.head == "regression" and not run.begun:
-            step = min(batch_size, images_a_step(side))
-            run.start = regression_head(model, arrays, step, val)
-            run.minutes = run.start["minutes"]
-            run.images = 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
-            cli.raise_if_interrupted()
-            print(
-                f"head: logistic regression, accuracy {run.start['accuracy']:.2%}"
-                f"{in_words(run.start)}, {run.minutes:.1f} minutes"
-            )
+            run.start = regression()
         while not (run.finished or keeper.diverged):
             # What remains of an epoch that was stopped goes first, alone.
             batches.start(run.epochs_done, run.step)
@@ -105,6 +109,10 @@ def fit(
                     callbacks=callbacks,
                     verbose=1 if sys.stdout.isatty() else 2,
                 )
+        if not (run.over or keeper.diverged):
+            keeper.set_model(model)  # which Keras did only if an epoch was to come
+            keeper.restore()
+            keeper.add_end(regression())
     except Exception as error:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # which TensorFlow says in an error of its own

@@ -31,7 +31,8 @@ def fuse(
         batch_size: of every training batch; others are for evaluation only.
         norm: "batch", BatchNorms as usual, or "frozen": at the statistics, scale and shift they
             have, which makes each a constant that is folded into the convolution before it.
-        freeze_stages: number of first stages whose variables stay as they are; conv1 is stage 1.
+        freeze_stages: number of first stages whose variables stay as they are, BatchNorms and all;
+            conv1 is stage 1.
 
     Returns:
         keras.Model of the same inputs and outputs, made of the same variables. Which of them are
@@ -41,18 +42,23 @@ def fuse(
     table = architecture.convolutions(architecture.MIN_SIZE)
     norm_of = {conv: norm_name for conv, norm_name, _, _ in table}
     conv_of = {norm_name: conv for conv, norm_name in norm_of.items()}
-    fused = keras.backend.backend() == "tensorflow" and norm == "batch"
+    tensorflow = keras.backend.backend() == "tensorflow"
+
+    def constant(conv_name):
+        return norm == "frozen" or stage(conv_name) <= freeze_stages
 
     def replace(layer):
         name = layer.name
         if isinstance(layer, layers.Conv2D):
             after = by_name[norm_of[name]]
             layer.trainable = stage(name) > freeze_stages
-            after.trainable = layer.trainable and norm == "batch"
-            frozen = after if norm == "frozen" else None
-            return Convolution(layer, frozen, use_bias=not fused, name=name)
-        if isinstance(layer, layers.BatchNormalization) and fused:
-            return FusedBatchNorm(layer, by_name[conv_of[name]], name=name)
+            after.trainable = not constant(name)
+            folded = after if constant(name) else None
+            return Convolution(layer, folded, use_bias=bool(folded) or not tensorflow, name=name)
+        if isinstance(layer, layers.BatchNormalization):
+            conv = conv_of[name]
+            if tensorflow and not constant(conv):
+                return FusedBatchNorm(layer, by_name[conv], name=name)
         # Dropout has no weights but a random state, which belongs to the model as these do.
         return layer if layer.variables else type(layer).from_config(layer.get_config())
 
@@ -61,8 +67,8 @@ def fuse(
     def call(layer, x, *_, **__):
         if layer.name == first:
             x = FixedBatch(batch_size, name="fixed_batch")(x)
-        folded = norm == "frozen" and isinstance(layer, layers.BatchNormalization)
-        return x if folded else layer(x)
+        norms = isinstance(layer, layers.BatchNormalization)
+        return x if norms and constant(conv_of[layer.name]) else layer(x)
 
     return keras.models.clone_model(model, clone_function=replace, call_function=call)
 

@@ -32,6 +32,7 @@ class Run:
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
         history: {figure: [in epoch 1, in epoch 2, ...]}.
+        end: the figures after the last epoch, where the recipe refits the head, as in `start`.
         step: steps taken in the epoch under way.
         images: computed so far to train on, those of the regression head included.
         minutes: spent on training so far.
@@ -47,6 +48,7 @@ class Run:
     leak: str = ""
     start: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
+    end: dict[str, float] = field(default_factory=dict)
     step: int = 0
     images: int = 0
     minutes: float = 0.0
@@ -69,16 +71,26 @@ class Run:
     def best_epoch(self) -> int:
         """Epoch of the least val loss, the first of equals; 0: before the first step.
 
-        Without a val split the last one.
+        One more than there were: with the head fitted anew. Without a val split the last.
         """
-        losses = [self.start.get("val_loss", math.nan), *self.history.get("val_loss", [])]
+        start, end = (part.get("val_loss", math.nan) for part in (self.start, self.end))
+        losses = [start, *self.history.get("val_loss", []), end]
         candidates = [epoch for epoch, loss in enumerate(losses) if math.isfinite(loss)]
-        return min(candidates, key=losses.__getitem__, default=self.epochs_done)
+        last = self.epochs_done + bool(self.end)
+        return min(candidates, key=losses.__getitem__, default=last)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is to come, neither an epoch nor a last regression."""
+        refits = self.arguments.get("refit") and self.epochs_done
+        return self.finished and bool(self.end or not refits)
 
     def figures_of(self, epoch: int) -> dict[str, float]:
-        """Return the figures of an epoch, by name; those of epoch 0 are the start's."""
+        """Return the figures of an epoch, by name; before the first those of `start`, and so on."""
         if epoch == 0:
             return self.start
+        if epoch > self.epochs_done:
+            return self.end
         return {name: values[epoch - 1] for name, values in self.history.items()}
 
     def add_epoch(self, figures: dict[str, float]) -> None:
@@ -92,6 +104,7 @@ class Run:
         return {
             "start": self.start,
             "history": self.history,
+            "end": self.end,
             "images": self.images,
             "minutes": round(self.minutes, 3),
         }
@@ -124,11 +137,12 @@ class Run:
             all(isinstance(text, str) for text in texts)
             and run.precision in ("", *precision.POLICIES)
             and isinstance(run.start, dict)
+            and isinstance(run.end, dict)
             and isinstance(run.history, dict)
             and all(isinstance(values, list) for values in run.history.values())
             and len({len(values) for values in run.history.values()}) <= 1
             and all(_is_number(v) for values in run.history.values() for v in values)
-            and all(_is_number(v) for v in (run.minutes, *run.start.values()))
+            and all(_is_number(v) for v in (run.minutes, *run.start.values(), *run.end.values()))
             and type(run.step) is type(run.images) is int
             and isinstance(run.finished, bool)
         )
@@ -209,7 +223,7 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
             _check_same(kept, fresh)
             print(f"resuming run {kept.id} after {kept.place}")
             return kept
-        if not kept.finished:
+        if not kept.over:
             raise UserError(
                 f"{latest}: an unfinished run (after {kept.place}, "
                 f"--num-epochs {kept.arguments['num_epochs']}): "
