@@ -42,7 +42,7 @@ def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> Non
     # The regressions for the head come before and after the steps, and are not what is measured.
     recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0)
     if frozen:
-        recipe = replace(recipe, norm="frozen", freeze_stages=1)
+        recipe = replace(recipe, norm="frozen", freeze_stages=1, learning_rate=0.001)
     chosen, why = precision.choose("auto")
     keras.config.set_dtype_policy(precision.POLICIES[chosen])
     turns, size = Turns(), int(batch_size)

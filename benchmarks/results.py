@@ -70,15 +70,15 @@ ROWS = {
     "clean-224-head": Row(*CLEAN_224, HEAD, 0.1),
     "paper-224-head": Row(*PAPER_224, HEAD, 0.1),
     "clean-64-imagenet": Row(
-        *CLEAN_64, FINETUNE, 0.4,
+        *CLEAN_64, FINETUNE, 0.2,
         goals={"accuracy": (0.93, 0.95)},
     ),
     "clean-224-imagenet": Row(
-        *CLEAN_224, FINETUNE, 0.4,
+        *CLEAN_224, FINETUNE, 0.2,
         goals={"accuracy": (0.96, 0.975), "mean_per_class": (0.955, 0.97)},
     ),
     "paper-224-imagenet": Row(
-        *PAPER_224, FINETUNE, 0.2,
+        *PAPER_224, FINETUNE, 0.1,
         goals={"mean_per_class": (0.946, 0.96)},
     ),
     "clean-64-scratch": Row(

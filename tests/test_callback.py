@@ -75,6 +75,15 @@ def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_pat
     assert train(keeper, [3, 2, 0.5]) == 2
 
 
+@pytest.mark.parametrize(("loss", "best"), [(0.5, [("best.h5", 3)]), (1.0, []), (2.0, [])])
+def test_the_head_fitted_anew_is_kept_where_it_is_the_best(tmp_path, kept, loss, best):
+    keeper = keeper_of(tmp_path, save_every=9)
+    train(keeper, [3, 1])
+    keeper.add_end({"val_loss": loss, "minutes": 7.0})
+    assert kept[2:] == [*best, ("latest.h5", 2)]
+    assert keeper.run.end == {"val_loss": loss, "minutes": 7.0}
+
+
 def test_without_val_every_epoch_is_the_best(tmp_path, kept):
     keeper = keeper_of(tmp_path, {"accuracy": 1.0, "minutes": 0.1}, save_every=9, patience=1)
     assert train(keeper, [3, 4, 5], val=False) == 3

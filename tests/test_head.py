@@ -4,6 +4,7 @@ import pytest
 from keras import layers
 
 from classifier.data.arrays import Arrays
+from classifier.errors import UserError
 from classifier.training.batches import Batches
 from classifier.training.head import regression_head, start_head
 
@@ -38,6 +39,13 @@ def test_the_head_is_the_regression(present):
     assert accuracy == 1
     assert (outputs.argmax(axis=1) == labels).all()
     assert outputs[np.arange(60), labels].min() > 0.8
+
+
+def test_features_that_are_no_numbers_are_told_in_one_line():
+    model = network(4)
+    images = np.full((6, 4, 4, 3), np.nan, np.float32)
+    with pytest.raises(UserError, match="--learning-rate: the features are not finite"):
+        start_head(model, Pictures(images), np.arange(6) % 3)
 
 
 @pytest.mark.parametrize("with_val", [True, False])

@@ -91,8 +91,10 @@ def test_a_run_is_over_once_its_head_is_fitted_anew():
     assert not run.over
     run.finished = True
     assert run.over
+    assert run.place == "the end of epoch 2"
     run.arguments["refit"] = True
     assert not run.over
+    assert run.place == "the end of epoch 2, before the last regression"
     run.end = {"accuracy": 1.0, "minutes": 9.0}
     assert run.over
     # With no epoch there is nothing learned since the first regression.

@@ -407,37 +407,39 @@ def test_the_head_is_fitted_anew_after_the_last_epoch(
 ):
     data = "arrays.h5" if val else others / "noval.h5"
     words = (*COMMON, "--data", data, "--init", copied, "--recipe", "finetune", "--enlarge-to", 48,
-             "--freeze-stages", 2, "--num-epochs", 1, "--refit")  # fmt: skip
+             "--freeze-stages", 2, "--num-epochs", 1, "--batch-size", 12, "--no-mirror",
+             "--refit")  # fmt: skip
     assert run_train(*words, "--model", "whole.h5") == 0
     out = capsys.readouterr().out
     assert out.count("head: logistic regression, accuracy") == 2
     training = model_file.load_info("whole.h5").training
     end = training["end"]
-    # One batch, and twice the photographs and their mirror images.
+    # Two batches, and twice the photographs and their mirror images.
     assert training["images"] == 24 + 2 * 2 * (24 if val else 30)
     assert training["minutes"] >= round(end["minutes"], 3)
     assert end["minutes"] > training["history"]["minutes"][0] > training["start"]["minutes"]
     if val:
         losses = [training["start"]["val_loss"], *training["history"]["val_loss"], end["val_loss"]]
         assert training["best_epoch"] == np.argmin(losses)
+        figures = (training["start"], {"val_loss": losses[1]}, end)[training["best_epoch"]]
+        assert training["val"]["loss"] == pytest.approx(figures["val_loss"], rel=1e-4)
     else:
         assert training["best_epoch"] == 2
         assert "best: the regression after epoch 1\n" in out
 
-    # Stopped in the last regression, it begins that anew.
+    # Stopped in the epoch and in the last regression, which begins anew.
     parts = (*words, "--model", "parts.h5")
-    original, calls = fit.regression_head, []
+    with interrupted_after(0), pytest.raises(SystemExit):
+        run_train(*parts)
 
-    def stop(*args):
-        calls.append(args)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return original(*args)
+    def stop(*_):
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(fit, "regression_head", stop)
-        run_train(*parts)
-    assert "latest.h5 is from the end of epoch 1" in capsys.readouterr().err
+        run_train(*parts, "--resume")
+    told = capsys.readouterr().err
+    assert "latest.h5 is from the end of epoch 1, before the last regression" in told
     with pytest.raises(UserError, match="an unfinished run"):
         run_train(*parts)
     assert run_train(*parts, "--resume") == 0

@@ -41,7 +41,7 @@ def fit(
         network: `resnet50`, with the weights that a fresh run starts from.
         arrays: an open Arrays, with a train split.
         recipe: Recipe.
-        run: Run; each epoch's figures are added to it, and those of its head's regressions.
+        run: Run; each epoch's figures are added to it, and those of its heads' regressions.
         folder: of best.h5 and latest.h5; for a run that goes on, latest.h5 lies there.
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
@@ -112,7 +112,9 @@ def fit(
         if not (run.over or keeper.diverged):
             keeper.set_model(model)  # which Keras did only if an epoch was to come
             keeper.restore()
-            keeper.add_end(regression())
+            figures = regression()
+            with cli.interrupts_wait():
+                keeper.add_end(figures)
     except Exception as error:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # which TensorFlow says in an error of its own

@@ -52,9 +52,10 @@ def fuse(
         if isinstance(layer, layers.Conv2D):
             after = by_name[norm_of[name]]
             layer.trainable = stage(name) > freeze_stages
-            after.trainable = not constant(name)
             folded = after if constant(name) else None
-            return Convolution(layer, folded, use_bias=bool(folded) or not tensorflow, name=name)
+            form = Convolution(layer, folded, use_bias=bool(folded) or not tensorflow, name=name)
+            after.trainable = not folded  # which the form set with its own
+            return form
         if isinstance(layer, layers.BatchNormalization):
             conv = conv_of[name]
             if tensorflow and not constant(conv):

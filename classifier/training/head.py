@@ -1,4 +1,4 @@
-"""The head of a pretrained network, started from a logistic regression on its features."""
+"""The head of a network, from a logistic regression on its features."""
 
 import time
 
@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from tqdm import trange
 
 from classifier.data.arrays import Arrays
+from classifier.errors import UserError
 from classifier.training.batches import Batches
 
 # On val of earlier splits (clean, 64x64 arrays enlarged to 256) 0.02 gave 91.3% and 0.1 gave 91.7%,
@@ -28,6 +29,9 @@ def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.nd
 
     Returns:
         the regression's accuracy on these pictures, 0..1.
+
+    Raises:
+        UserError: the features are no finite numbers, for the steps before were too large.
     """
     features = keras.Model(model.input, model.get_layer("avg_pool").output)
     found = []
@@ -36,6 +40,8 @@ def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.nd
         found.append([features.predict_on_batch(x) for x in (images, images[:, :, ::-1])])
     found = np.concatenate([np.concatenate(view) for view in zip(*found, strict=True)])
     found, labels = found.astype(np.float32), np.tile(labels, 2)
+    if not np.isfinite(found).all():
+        raise UserError("--learning-rate: the features are not finite numbers; lower it, --restart")
     fitted = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(found, labels)
     (head,) = (layer for layer in model.layers if layer.name.startswith("fc"))
     kernel, bias = (np.zeros(w.shape, np.float32) for w in head.weights)
@@ -52,7 +58,7 @@ def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.nd
 def regression_head(
     model: keras.Model, arrays: Arrays, batch_size: int, val: Batches | None
 ) -> dict[str, float]:
-    """Start the head of a compiled network from the regression on the training photographs.
+    """Make the head of a compiled network the regression on the training photographs.
 
     Args:
         model: as in `start_head`, compiled with the metric accuracy.

@@ -55,8 +55,8 @@ RECIPES = {
         norm="frozen",
         freeze_stages=5,
     ),
-    # From that head on, stage 5 is trained as well, its BatchNorms too, at a high rate; the head is
-    # fitted anew to what it learned, which is where most of the gain shows. Crops of the photographs
+    # From that head on, stage 5 is trained as well, its BatchNorms too, at a high rate; then the head
+    # is fitted anew to the features that it has learned. Crops of the photographs
     # themselves, new in each epoch, take the place of the stored copies.
     "finetune": Recipe(
         num_epochs=3,

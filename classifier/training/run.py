@@ -32,7 +32,7 @@ class Run:
         start: the figures before the first step, epoch 0, where the head is a regression:
             accuracy, minutes, and with a val split val_accuracy and val_loss; otherwise empty.
         history: {figure: [in epoch 1, in epoch 2, ...]}.
-        end: the figures after the last epoch, where the recipe refits the head, as in `start`.
+        end: the figures after the last epoch, where the recipe fits the head anew, as in `start`.
         step: steps taken in the epoch under way.
         images: computed so far to train on, those of the regression head included.
         minutes: spent on training so far.
@@ -86,7 +86,7 @@ class Run:
         return self.finished and bool(self.end or not refits)
 
     def figures_of(self, epoch: int) -> dict[str, float]:
-        """Return the figures of an epoch, by name; before the first those of `start`, and so on."""
+        """Return the figures of an epoch, by name: 0 is `start`, the one after the last `end`."""
         if epoch == 0:
             return self.start
         if epoch > self.epochs_done:
@@ -115,7 +115,8 @@ class Run:
         if self.step:
             return f"step {self.step} of epoch {self.epochs_done + 1}"
         if self.epochs_done:
-            return f"the end of epoch {self.epochs_done}"
+            last = "" if self.over or not self.finished else ", before the last regression"
+            return f"the end of epoch {self.epochs_done}{last}"
         return "the head's regression" if self.start else "the start"
 
     def to_json(self) -> dict[str, Any]:
