@@ -77,7 +77,8 @@ def make_parser(recipe: str) -> cli.Parser:
     setting("--label-smoothing", type=cli.real(0, 0.9), help="of the training labels")
     setting("--dropout", type=cli.real(0, 0.95), help="rate in the blocks and before the head")
     setting("--copies", action=switch, help="train on the stored augmented copies too")
-    setting("--crop", type=cli.real(0, 1), help="random crops of this area or more; 0: none")
+    setting("--crop", type=cli.real(0, 1),
+        help="random crops of this part of the area or more, and flips; 1: flips alone; 0: neither")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")
     setting("--enlarge-to", type=cli.integer(0, 4096), metavar="PIXELS",
         help="size to which the network enlarges smaller images; 0: it does not")

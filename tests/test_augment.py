@@ -164,6 +164,24 @@ def test_crops_are_parts_of_the_picture_at_its_size():
     np.testing.assert_array_equal(*same)
 
 
+def test_a_crop_has_the_area_it_should_and_of_all_is_the_picture_or_its_mirror_image():
+    ramp = np.arange(128, dtype=np.uint8)
+    image = np.stack([*np.broadcast_arrays(ramp[:, None], ramp[None, :])] * 2, -1)[:, :, :3]
+    areas = []
+    for number in range(200):
+        view = cropped(image, 0.8, np.random.default_rng(number)).astype(float)
+        across = abs(np.diff(view, axis=1)[:, 8:-8, 1].mean())
+        areas.append(across * np.diff(view, axis=0)[8:-8, :, 0].mean())
+    assert 0.79 < min(areas) < 0.83
+    flips = 0
+    for number in range(40):
+        view = cropped(image, 1.0, np.random.default_rng(number))
+        flipped = view[0, 0, 1] > view[0, -1, 1]
+        flips += flipped
+        np.testing.assert_array_equal(view, image[:, ::-1] if flipped else image)
+    assert 10 < flips < 30
+
+
 def test_crops_have_many_shapes_and_places():
     """Of a ramp, the steps between pixels tell a crop's sides, its middle the place."""
     ramp = np.arange(128, dtype=np.uint8)

@@ -67,7 +67,8 @@ def random_affine(size: int, generator: np.random.Generator) -> np.ndarray:
 def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) -> np.ndarray:
     """Return a random crop of a picture, flipped half of the time, at the picture's size.
 
-    Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more.
+    Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more; of 1 it is
+    the flip alone.
 
     Args:
         image: uint8 array (size, size, 3).
@@ -78,10 +79,9 @@ def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) 
         uint8 array (size, size, 3).
     """
     size = image.shape[0]
-    area, ratio = (
-        generator.uniform(smallest, 1),
-        math.exp(generator.uniform(*map(math.log, ASPECT))),
-    )
+    area = generator.uniform(smallest, 1)
+    narrowest, widest = max(ASPECT[0], area), min(ASPECT[1], 1 / area)  # that the picture holds
+    ratio = math.exp(generator.uniform(math.log(narrowest), math.log(widest)))
     width, height = (min(1.0, math.sqrt(area * r)) * size for r in (ratio, 1 / ratio))
     left, top = generator.uniform(0, size - width), generator.uniform(0, size - height)
     right, bottom = left + width, top + height

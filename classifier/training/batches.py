@@ -21,7 +21,8 @@ class Batches(keras.utils.PyDataset):
             augmentation of its own that depend on this and the epoch's number alone. What remains
             at the end of an epoch, less than a batch, is left out of it: other examples each time.
         copies: the stored augmented copies too; else the photographs themselves alone.
-        crop: crop each picture at random, to this fraction of its area or more; 0 for none.
+        crop: crop each picture at random, to this part of its area or more, and flip half of them;
+            1 for flips alone, 0 for neither.
     """
 
     def __init__(
