@@ -30,7 +30,7 @@ WARM = 3  # steps before the first turn; the first is traced
 EPOCH_BATCH, SKIPPED = 128, 20  # of `epoch`: batch size, first steps that its time leaves out
 # Those of the tests: strides as large as ResNet-50's all together, few blocks and filters.
 SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
-PIPELINE_CROP = 0.5  # the recipe's for fine-tuning: crops and mirror images
+PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 
 def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> None:
