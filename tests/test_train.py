@@ -379,7 +379,7 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     for module in (train, fit):
         monkeypatch.setattr(module, "images_a_step", lambda side: steps.append(side) or 5)
     tune = ("--init", copied, "--recipe", "finetune", "--enlarge-to", 48, "--freeze-stages", 5,
-            "--num-epochs", 2, "--no-refit")  # fmt: skip
+            "--num-epochs", 2, "--no-refit", "--label-smoothing", 0.1)  # fmt: skip
     assert run_train(*COMMON, *tune, "-lr", 50, "--schedule", "constant",
                      "--model", "tuned.h5") == 0  # fmt: skip
     out = capsys.readouterr().out
