@@ -6,7 +6,7 @@ from keras import layers
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.training.batches import Batches
-from classifier.training.head import regression_head, start_head
+from classifier.training.head import fit_head, regression_head
 
 
 class Pictures(keras.utils.PyDataset):
@@ -34,7 +34,7 @@ def test_the_head_is_the_regression(present):
     random = np.random.default_rng(0)
     labels = random.choice(present, 60)
     images = random.normal(0, 0.1, (60, 4, 4, 3)) + 10 * np.eye(3)[labels][:, None, None]
-    accuracy = start_head(model, Pictures(images.astype(np.float32)), labels)
+    accuracy = fit_head(model, Pictures(images.astype(np.float32)), labels)
     outputs = model.predict(images, verbose=0)
     assert accuracy == 1
     assert (outputs.argmax(axis=1) == labels).all()
@@ -45,7 +45,7 @@ def test_features_that_are_no_numbers_are_told_in_one_line():
     model = network(4)
     images = np.full((6, 4, 4, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="--learning-rate: the features are not finite"):
-        start_head(model, Pictures(images), np.arange(6) % 3)
+        fit_head(model, Pictures(images), np.arange(6) % 3)
 
 
 @pytest.mark.parametrize("with_val", [True, False])

@@ -374,8 +374,8 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     folder, copied, monkeypatch, capsys
 ):
     steps = []
-    started = head.start_head
-    monkeypatch.setattr(head, "start_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
+    started = head.fit_head
+    monkeypatch.setattr(head, "fit_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
     for module in (train, fit):
         monkeypatch.setattr(module, "images_a_step", lambda side: steps.append(side) or 5)
     tune = ("--init", copied, "--recipe", "finetune", "--enlarge-to", 48, "--freeze-stages", 5,

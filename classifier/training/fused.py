@@ -52,10 +52,9 @@ def fuse(
         if isinstance(layer, layers.Conv2D):
             after = by_name[norm_of[name]]
             layer.trainable = stage(name) > freeze_stages
+            after.trainable = not constant(name)
             folded = after if constant(name) else None
-            form = Convolution(layer, folded, use_bias=bool(folded) or not tensorflow, name=name)
-            after.trainable = not folded  # which the form set with its own
-            return form
+            return Convolution(layer, folded, use_bias=constant(name) or not tensorflow, name=name)
         if isinstance(layer, layers.BatchNormalization):
             conv = conv_of[name]
             if tensorflow and not constant(conv):
@@ -113,8 +112,8 @@ class Convolution(keras.layers.Layer):
         **options,
     ):
         super().__init__(dtype=conv.dtype_policy, **options)
+        self.trainable = conv.trainable  # before the two are its own, whose state Keras would set
         self.conv, self.norm, self.use_bias = conv, norm, use_bias
-        self.trainable = conv.trainable
 
     def call(self, x):
         kernel, bias = self.conv.kernel, self.conv.bias

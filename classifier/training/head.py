@@ -17,7 +17,7 @@ INVERSE_PENALTY = 0.1
 MAX_ITERATIONS = 200
 
 
-def start_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.ndarray) -> float:
+def fit_head(model: keras.Model, batches: keras.utils.PyDataset, labels: np.ndarray) -> float:
     """Set the last Dense layer of a network to the regression from its features to the labels.
 
     The features are those of the photographs and of their mirror images.
@@ -61,7 +61,7 @@ def regression_head(
     """Make the head of a compiled network the regression on the training photographs.
 
     Args:
-        model: as in `start_head`, compiled with the metric accuracy.
+        model: as in `fit_head`, compiled with the metric accuracy.
         arrays: an open Arrays.
         batch_size: photographs whose features are computed at a time.
         val: Batches of the val split, or None.
@@ -72,7 +72,7 @@ def regression_head(
     began = time.monotonic()
     photographs = Batches(arrays, "train", batch_size, copies=False)
     labels = arrays.labels("train")[photographs.rows]
-    figures = {"accuracy": start_head(model, photographs, labels)}
+    figures = {"accuracy": fit_head(model, photographs, labels)}
     if val is not None:
         found = model.evaluate(val, verbose=0, return_dict=True)
         figures |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}

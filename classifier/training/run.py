@@ -34,7 +34,7 @@ class Run:
         history: {figure: [in epoch 1, in epoch 2, ...]}.
         end: the figures after the last epoch, where the recipe fits the head anew, as in `start`.
         step: steps taken in the epoch under way.
-        images: computed so far to train on, those of the regression head included.
+        images: computed so far to train on, those of the heads' regressions included.
         minutes: spent on training so far.
         finished: whether no epoch is to come.
     """
