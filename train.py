@@ -33,8 +33,6 @@ from classifier.training.run import (
 if TYPE_CHECKING:
     import keras
 
-# The drivers of GPUs: NVIDIA's, AMD's, and any on Windows' Linux.
-DRIVERS = [Path("/dev", name) for name in ("nvidiactl", "kfd", "dxg")]
 SETTINGS = [setting.name for setting in fields(Recipe)]
 
 
@@ -65,8 +63,7 @@ def make_parser(recipe: str) -> cli.Parser:
         action.help = f"{help} (default: {shown})"
 
     group.add_argument("--recipe", choices=RECIPES, default=argparse.SUPPRESS,
-        help="how to train (default: scratch with --init scratch; else finetune where there is a "
-        "GPU, and head where there is none)")
+        help="how to train (default: scratch with --init scratch, else head)")
     setting("--num-epochs", type=cli.integer(0, 100_000),
         help="passes over the training images; 0: none after the head's regression")
     setting("--optimizer", choices=("sgd", "adam"), help="sgd has Nesterov momentum 0.9")
@@ -79,6 +76,8 @@ def make_parser(recipe: str) -> cli.Parser:
     setting("--copies", action=switch, help="train on the stored augmented copies too")
     setting("--crop", type=cli.real(0, 1),
         help="random crops of this part of the area or more, and flips; 1: flips alone; 0: neither")
+    setting("--progressive", action=switch,
+        help="train a third of the epochs each on 1/2, 3/4 and all of the images' side")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")
     setting("--enlarge-to", type=cli.integer(0, 4096), metavar="PIXELS",
         help="size to which the network enlarges smaller images; 0: it does not")
@@ -123,7 +122,7 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
     known, _ = first.parse_known_args(words)
     name = known.recipe
     if name not in RECIPES:
-        name = "scratch" if known.init == "scratch" else recipe_from_pretrained()
+        name = "scratch" if known.init == "scratch" else "head"
     parser = make_parser(name)
     args = parser.parse_args(words)
     recipe = Recipe(**{name: getattr(args, name) for name in SETTINGS})
@@ -148,17 +147,6 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
     if args.resume and args.restart:
         parser.error("argument --restart: not allowed with --resume")
     return args, recipe
-
-
-def recipe_from_pretrained() -> str:
-    """Return the name of the recipe that goes on from pretrained weights, for this machine.
-
-    Keras is started, which takes seconds, only where there is the driver of a GPU.
-    """
-    if not any(driver.exists() for driver in DRIVERS):
-        return "head"
-    cli.start_keras()
-    return "finetune" if precision.gpus() else "head"
 
 
 def main() -> int:

@@ -39,8 +39,10 @@ def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> Non
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
-    # The regressions for the head come before and after the steps, and are not what is measured.
-    recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0)
+    # The regressions for the head come before and after the steps, and are not what is measured,
+    # nor are epochs of smaller images.
+    plain = {"head": "random", "refit": False, "enlarge_to": 0, "progressive": False}
+    recipe = replace(RECIPES[recipe_name], **plain)
     if frozen:
         recipe = replace(recipe, norm="frozen", freeze_stages=1, learning_rate=0.001)
     chosen, why = precision.choose("auto")

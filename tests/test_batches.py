@@ -72,6 +72,19 @@ def test_crops_are_new_in_each_epoch_and_the_same_in_a_repetition(arrays):
     np.testing.assert_array_equal(labels, read(Batches(arrays, "train", 8, 5))[1])
 
 
+@pytest.mark.parametrize("crop", [0.0, 0.5])
+def test_images_of_another_size_show_the_same(arrays, crop):
+    batches = Batches(arrays, "train", 8, 5, crop=crop)
+    images, labels = read(batches)
+    batches.side = 16
+    smaller, same = read(batches)
+    assert (smaller.shape, smaller.dtype) == ((48, 16, 16, 3), np.uint8)
+    means = images.reshape(48, 16, 2, 16, 2, 3).mean(axis=(2, 4))
+    assert np.abs(means - smaller).mean() < 8
+    assert np.abs(means - smaller[::-1]).mean() > 32
+    np.testing.assert_array_equal(labels, same)
+
+
 def test_an_epoch_can_begin_within(arrays):
     batches = Batches(arrays, "train", 8, 5, crop=0.5)
     batches.start(2)

@@ -99,6 +99,13 @@ def test_a_run_stops_after_so_many_epochs_without_a_better_one(
     assert kept[-1] == ("latest.h5", epochs)
 
 
+def test_epochs_of_smaller_images_do_not_count_in_the_patience(tmp_path, kept):
+    keeper = keeper_of(tmp_path, patience=2, patient_after=3)
+    assert train(keeper, [1, 2, 2, 2, 2, 2]) == 5
+    keeper = keeper_of(tmp_path, patience=2, patient_after=1)
+    assert train(keeper, [2, 1, 2, 2, 2]) == 4
+
+
 def test_a_run_is_finished_with_its_last_epoch_or_when_it_stops(tmp_path, kept):
     keeper = keeper_of(tmp_path, save_every=5)
     train(keeper, [1.0] * 8)

@@ -11,7 +11,9 @@ from small import small_network
 
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
-from classifier.training.fit import compiled, fit
+from classifier.training.batches import Batches
+from classifier.training.fit import compiled, fit, with_side
+from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import Run
 from resnet50 import resnet50
@@ -39,12 +41,56 @@ def test_the_step_is_traced_once_and_the_rate_falls_to_0_at_the_last(policy, net
     monkeypatch.setattr(
         keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data)
     )
-    model = compiled(network, replace(RECIPES["scratch"], warmup=0.0), batch_size=2, steps=2)
+    recipe = replace(RECIPES["scratch"], warmup=0.0)
+    model = compiled(network, recipe, batch_size=2, optimizer=make_optimizer(recipe, steps=2))
     images = np.zeros((4, 32, 32, 3), np.uint8)
     model.fit(images, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], batch_size=2, verbose=0)
     assert len(traced) == 1
     if policy == "float32":  # in float16 Keras leaves steps out until it has found a loss scale
         assert float(model.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
+
+
+def test_forms_for_other_sides_have_the_same_variables_and_optimizer(policy):
+    with small_network():
+        network = resnet50((48, 48, 3), 3, dropout=0.5)
+    full = compiled(network, Recipe(), 2, make_optimizer(Recipe(), 4))
+    less = compiled(with_side(network, 32), Recipe(), 2, full.optimizer)
+    for kind in ("variables", "trainable_variables"):
+        one, other = getattr(full, kind), getattr(less, kind)
+        assert all(a is b for a, b in zip(one, other, strict=True))
+    assert less.optimizer is full.optimizer
+    if policy == "float32":  # in float16 Keras leaves steps out until it has found a loss scale
+        for size, model in ((32, less), (48, full)):
+            images = np.zeros((2, size, size, 3), np.uint8)
+            model.fit(images, np.eye(3, dtype=np.float32)[:2], batch_size=2, verbose=0)
+        assert int(full.optimizer.iterations) == 2
+
+
+@pytest.mark.usefixtures("eager")
+def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
+    larger_arrays, tmp_path, monkeypatch
+):
+    seen = []
+    read = Batches.__getitem__
+
+    def watched(batches, index):
+        images, labels = read(batches, index)
+        seen.append((batches.split, images.shape[1]))
+        return images, labels
+
+    monkeypatch.setattr(Batches, "__getitem__", watched)
+    recipe = replace(Recipe(), num_epochs=3)
+    run = Run({**ARGUMENTS, "num_epochs": 3, "batch_size": 48}, "print")
+    with small_network(), Arrays(larger_arrays) as arrays:
+        network = resnet50((48, 48, 3), 3, dropout=0)
+        fit(network, arrays, recipe, run, tmp_path)
+        val = compiled(network, recipe, 48, "sgd").evaluate(
+            Batches(arrays, "val", 48), return_dict=True, verbose=0
+        )
+    assert [side for split, side in dict.fromkeys(seen) if split == "train"] == [32, 36, 48]
+    assert {side for split, side in seen if split == "val"} == {48}
+    assert len(run.history["val_loss"]) == 3
+    assert run.history["val_loss"][-1] == pytest.approx(val["loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -6,26 +6,18 @@ from dataclasses import asdict, fields, replace
 import pytest
 
 import train
-from classifier import cli
-from classifier.training import precision
-from classifier.training.recipes import RECIPES, Recipe
+from classifier.training.recipes import RECIPES, Recipe, image_sides
 
 
 def recipe_of(*words):
     return train.parse_args(list(map(str, words)))[1]
 
 
-def test_the_recipe_follows_from_init_and_machine_and_a_flag_goes_before_it(tmp_path, monkeypatch):
+def test_the_recipe_follows_from_init_and_a_flag_goes_before_it(tmp_path):
     (tmp_path / "weights.h5").touch()
     assert recipe_of() == RECIPES["scratch"]
-    for gpus, recipe in (([], "head"), (["gpu:0"], "finetune")):
-        monkeypatch.setattr(train, "DRIVERS", [tmp_path / "none", tmp_path / "weights.h5"])
-        monkeypatch.setattr(precision, "gpus", lambda gpus=gpus: gpus)
-        assert recipe_of("--init", "imagenet") == RECIPES[recipe]
-        assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES[recipe]
-    monkeypatch.setattr(train, "DRIVERS", [tmp_path / "none"])
-    monkeypatch.setattr(cli, "start_keras", None)  # it is not started to look for GPUs
     assert recipe_of("--init", "imagenet") == RECIPES["head"]
+    assert recipe_of("--init", tmp_path / "weights.h5") == RECIPES["head"]
     assert recipe_of("--recipe", "original") == RECIPES["original"]
     mixed = recipe_of("--recipe=original", "--copies", "--dropout", 0, "-lr", 1, "--mirror")
     assert mixed == replace(RECIPES["original"], dropout=0, learning_rate=1, mirror=True)
@@ -50,3 +42,20 @@ def test_a_recipe_states_only_where_it_differs():
     for name, recipe in RECIPES.items():
         assert set(asdict(recipe)) == set(train.SETTINGS), name
     assert RECIPES["scratch"] == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("side", "num_epochs", "sides"),
+    [
+        (64, 6, [32, 32, 48, 48, 64, 64]),
+        (64, 4, [32, 48, 64, 64]),
+        (64, 2, [48, 64]),
+        (64, 1, [64]),
+        (64, 0, []),
+        (48, 3, [32, 36, 48]),
+        (32, 3, [32, 32, 32]),
+    ],
+)
+def test_smaller_images_come_first_and_the_last_epoch_has_the_arrays_own(side, num_epochs, sides):
+    assert image_sides(side, num_epochs, progressive=True) == sides
+    assert image_sides(side, num_epochs, progressive=False) == [side] * num_epochs

@@ -91,13 +91,17 @@ def interrupted_after(epochs, times=1):
         yield
 
 
-def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, others, capsys):
+def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, larger_arrays, others, capsys):
+    shutil.copy(larger_arrays, "arrays.h5")
     words = (*COMMON, "--num-epochs", 4, "--dropout", 0.3, "--crop", 0.5, "--save-every", 2,
              "--patience", 0)  # fmt: skip
     run_train(*words, "--model", "models/whole.h5")
     parts = (*words, "--model", "models/my parts.h5")
+    with interrupted_after(1), pytest.raises(SystemExit):  # where images are smaller
+        run_train(*parts)
+    assert "latest.h5 is from step 1 of epoch 2" in capsys.readouterr().err
     with interrupted_after(3, times=2), pytest.raises(SystemExit):
-        run_train(*parts, "--restart")
+        run_train(*parts, "--resume")
     told = capsys.readouterr().err
     assert "stopped after the end of epoch 3 (--num-epochs 4)" in told
     assert "latest.h5 is from the end of epoch 2" in told

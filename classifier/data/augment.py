@@ -64,8 +64,10 @@ def random_affine(size: int, generator: np.random.Generator) -> np.ndarray:
     return (back @ rotate @ move @ slant @ scale @ to_centre)[:2]
 
 
-def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) -> np.ndarray:
-    """Return a random crop of a picture, flipped half of the time, at the picture's size.
+def cropped(
+    image: np.ndarray, smallest: float, generator: np.random.Generator, side: int | None = None
+) -> np.ndarray:
+    """Return a random crop of a picture, flipped half of the time.
 
     Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more; of 1 it is
     the flip alone.
@@ -74,9 +76,10 @@ def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) 
         image: uint8 array (size, size, 3).
         smallest: fraction of the area, over 0 to 1.
         generator: numpy Generator.
+        side: of what is returned, pixels; None for the picture's.
 
     Returns:
-        uint8 array (size, size, 3).
+        uint8 array (side, side, 3).
     """
     size = image.shape[0]
     area = generator.uniform(smallest, 1)
@@ -85,8 +88,22 @@ def cropped(image: np.ndarray, smallest: float, generator: np.random.Generator) 
     width, height = (min(1.0, math.sqrt(area * r)) * size for r in (ratio, 1 / ratio))
     left, top = generator.uniform(0, size - width), generator.uniform(0, size - height)
     right, bottom = left + width, top + height
-    view = Image.fromarray(image).resize(
-        (size, size), Image.Resampling.BILINEAR, (left, top, right, bottom)
-    )
-    view = np.asarray(view)
+    view = resized(image, side or size, (left, top, right, bottom))
     return view[:, ::-1] if generator.random() < 0.5 else view
+
+
+def resized(
+    image: np.ndarray, side: int, box: tuple[float, float, float, float] | None = None
+) -> np.ndarray:
+    """Return a picture, or the part of it in a box of left, top, right and bottom, at another size.
+
+    Args:
+        image: uint8 array (size, size, 3).
+        side: of what is returned, pixels.
+        box: in pixels of the picture; None for all of it.
+
+    Returns:
+        uint8 array (side, side, 3).
+    """
+    view = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box)
+    return np.asarray(view)

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 
 from classifier.data.arrays import Arrays
-from classifier.data.augment import cropped
+from classifier.data.augment import cropped, resized
 from classifier.seeds import generator
 
 
 class Batches(keras.utils.PyDataset):
     """One split of an arrays file in batches; one batch is in memory at a time, whatever N.
 
-    Each item is (images, labels): uint8 (B, size, size, 3) and float32 (B, classes).
+    Each item is (images, labels): uint8 (B, side, side, 3) and float32 (B, classes).
 
     Args:
         arrays: an open Arrays.
@@ -23,6 +23,9 @@ class Batches(keras.utils.PyDataset):
         copies: the stored augmented copies too; else the photographs themselves alone.
         crop: crop each picture at random, to this part of its area or more, and flip half of them;
             1 for flips alone, 0 for neither.
+
+    Attributes:
+        side: of the images, pixels; the arrays' unless it is set to another.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Batches(keras.utils.PyDataset):
         super().__init__()
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
         self.shuffle_seed, self.crop = shuffle_seed, crop
+        self.side = arrays.image_size
         self.rows = np.arange(arrays.count(split))
         if not copies:
             self.rows = self.rows[arrays.copies(split) == 0]
@@ -69,5 +73,7 @@ class Batches(keras.utils.PyDataset):
         images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
         if self.crop:
             random = generator("augmentation", self.shuffle_seed, self.epoch, index)
-            images = np.stack([cropped(image, self.crop, random) for image in images])
+            images = np.stack([cropped(image, self.crop, random, self.side) for image in images])
+        elif self.side != self.arrays.image_size:
+            images = np.stack([resized(image, self.side) for image in images])
         return images, labels.astype(np.float32)

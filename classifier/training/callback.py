@@ -29,6 +29,7 @@ class Keeper(keras.callbacks.Callback):
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
         patience: stop after so many epochs without a better val loss; 0: never.
+        patient_after: epochs that do not count in it, those of smaller images.
         resumes: whether the run goes on from latest.h5.
 
     Attributes:
@@ -45,13 +46,14 @@ class Keeper(keras.callbacks.Callback):
         save_every: int = 1,
         save_every_minutes: float = 10,
         patience: int = 0,
+        patient_after: int = 0,
         resumes: bool = False,
     ):
         super().__init__()
         self.run, self.folder, self.network, self.describe = run, folder, network, describe
         self.steps = steps
         self.save_every, self.save_every_minutes = save_every, save_every_minutes
-        self.patience, self.resumes = patience, resumes
+        self.patience, self.patient_after, self.resumes = patience, patient_after, resumes
         self.diverged, self.plain = False, None
 
     def on_train_begin(self, logs=None):
@@ -84,9 +86,10 @@ class Keeper(keras.callbacks.Callback):
             return
         self._count_minutes()
         self.run.add_epoch(logs)
+        since = max(self.run.best_epoch, self.patient_after)
         if self.run.best_epoch == self.run.epochs_done:
             self._keep_best()
-        elif self.patience and self.run.epochs_done - self.run.best_epoch >= self.patience:
+        elif self.patience and self.run.epochs_done - since >= self.patience:
             print(f"no better val loss for {self.patience} epochs: stopping")
             self.model.stop_training = True
         last = self.run.epochs_done == self.run.arguments["num_epochs"]

@@ -18,7 +18,7 @@ from classifier.training.callback import Keeper
 from classifier.training.fused import fuse
 from classifier.training.head import regression_head
 from classifier.training.optimizer import make_optimizer
-from classifier.training.recipes import Recipe
+from classifier.training.recipes import Recipe, image_sides
 from classifier.training.run import Run, describe, in_words
 
 # TensorFlow, JAX and PyTorch have errors of their own for it; these words stand in all of them.
@@ -52,7 +52,8 @@ def fit(
         OSError: a disk is full.
         KeyboardInterrupt: a signal came; once steps are taken, after a checkpoint is kept.
     """
-    batch_size, side = run.arguments["batch_size"], max(arrays.image_size, recipe.enlarge_to)
+    batch_size, own_side = run.arguments["batch_size"], arrays.image_size
+    largest = max(own_side, recipe.enlarge_to)
     batches = Batches(
         arrays,
         "train",
@@ -62,7 +63,10 @@ def fit(
         crop=recipe.crop,
     )
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
-    model = compiled(network, recipe, batch_size, batches.steps * recipe.num_epochs)
+    sides = image_sides(own_side, recipe.num_epochs, recipe.progressive)
+    optimizer = make_optimizer(recipe, batches.steps * recipe.num_epochs)
+    model = compiled(network, recipe, batch_size, optimizer)
+    models = {own_side: model}  # by the side of the images
     keeper = Keeper(
         run,
         folder,
@@ -72,17 +76,28 @@ def fit(
         save_every,
         save_every_minutes,
         run.arguments["patience"],
+        patient_after=sum(side < own_side for side in sides),
         resumes=run.begun,
     )
-    begin = keras.callbacks.LambdaCallback(lambda epoch, logs: batches.start(epoch, run.step))
-    callbacks = [begin, keeper]
+
+    def judge(epoch, figures):
+        if val is not None:  # at the size of the arrays, whatever the epoch's is
+            found = model.evaluate(val, verbose=0, return_dict=True)
+            figures |= {f"val_{name}": value for name, value in found.items()}
+
+    callbacks = [
+        keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, _: batches.start(epoch, run.step), on_epoch_end=judge
+        ),
+        keeper,
+    ]
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
 
         callbacks.insert(1, TensorBoard(logs, batches))  # for the Keeper may end the epoch's hooks
 
     def regression():
-        figures = regression_head(model, arrays, min(batch_size, images_a_step(side)), val)
+        figures = regression_head(model, arrays, min(batch_size, images_a_step(largest)), val)
         cli.raise_if_interrupted()
         run.minutes += figures["minutes"]
         run.images += 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
@@ -96,14 +111,19 @@ def fit(
         if recipe.head == "regression" and not run.begun:
             run.start = regression()
         while not (run.finished or keeper.diverged):
-            # What remains of an epoch that was stopped goes first, alone.
+            to_come = sides[run.epochs_done :]
+            side = to_come[0] if to_come else own_side
+            if side not in models:
+                smaller = with_side(network, side)
+                models[side] = compiled(smaller, recipe, batch_size, model.optimizer)
+            batches.side = side
             batches.start(run.epochs_done, run.step)
-            until = run.epochs_done + 1 if run.step else recipe.num_epochs
+            # What remains of an epoch that was stopped goes first, alone.
+            epochs = 1 if run.step else to_come.count(side)
             with cli.interrupts_wait():
-                model.fit(
+                models[side].fit(
                     batches,
-                    validation_data=val,
-                    epochs=until,
+                    epochs=run.epochs_done + epochs,
                     initial_epoch=run.epochs_done,
                     shuffle=False,  # the batches have an order of their own for each epoch
                     callbacks=callbacks,
@@ -122,7 +142,7 @@ def fit(
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(
-            f"--batch-size {batch_size}: too little memory for so many images of {side} pixels; "
+            f"--batch-size {batch_size}: too little memory for so many images of {largest} pixels; "
             "lower it"
         ) from error
     if keeper.diverged:
@@ -134,18 +154,29 @@ def fit(
         )
 
 
-def compiled(network: keras.Model, recipe: Recipe, batch_size: int, steps: int) -> keras.Model:
+def with_side(network: keras.Model, side: int) -> keras.Model:
+    """Return a `resnet50` for images of another side, of the same layers."""
+    return keras.models.clone_model(
+        network,
+        input_tensors=keras.Input((side, side, 3), name="image"),
+        clone_function=lambda layer: layer,
+    )
+
+
+def compiled(
+    network: keras.Model, recipe: Recipe, batch_size: int, optimizer: keras.Optimizer
+) -> keras.Model:
     """Return the form of a `resnet50` that is trained, compiled as the recipe asks.
 
     Args:
         network: `resnet50`.
         recipe: Recipe.
         batch_size: of every training batch.
-        steps: the run's whole number of steps.
+        optimizer: of `make_optimizer`, or a compiled form's, to go on with.
     """
     model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages)
     model.compile(
-        make_optimizer(recipe, steps),
+        optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
         metrics=[keras.metrics.CategoricalAccuracy(name="accuracy")],
     )

@@ -1,6 +1,9 @@
 """How a network is trained, as data; a flag on train.py's command line goes before its recipe."""
 
+import math
 from dataclasses import dataclass
+
+from classifier.architecture import MIN_SIZE
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Recipe:
     dropout: float = 0.0  # in the blocks and before the head; the copies take its place
     copies: bool = True  # train on the stored augmented copies too
     crop: float = 0.0  # random crops of this part of the area or more, and flips; 1: flips alone
+    progressive: bool = True  # epochs at 1/2 and 3/4 of the side come first: see image_sides
     zero_init: bool = True  # every block starts as its shortcut alone
     enlarge_to: int = 0  # pixels; pretrained filters know large objects
     head: str = "random"  # regression: the best linear one on the pretrained features
@@ -39,6 +43,7 @@ RECIPES = {
         weight_decay=0.0,
         label_smoothing=0.0,
         dropout=0.5,
+        progressive=False,
         zero_init=False,
         mirror=False,
     ),
@@ -50,6 +55,7 @@ RECIPES = {
         num_epochs=0,
         label_smoothing=0.0,  # it would count in the val loss, with nothing trained by it
         copies=False,
+        progressive=False,
         enlarge_to=224,
         head="regression",
         norm="frozen",
@@ -65,9 +71,21 @@ RECIPES = {
         label_smoothing=0.0,
         copies=False,
         crop=1.0,
+        progressive=False,
         enlarge_to=224,
         head="regression",
         refit=True,
         freeze_stages=4,
     ),
 }
+
+
+def image_sides(side: int, num_epochs: int, progressive: bool) -> list[int]:
+    """Return the side of the images that each epoch trains on, pixels.
+
+    Where it is progressive, a third of the epochs each has 1/2, 3/4 and all of the images' own
+    side, and the last one in any case all of it.
+    """
+    shares = (1 / 2, 3 / 4, 1) if progressive else (1,)
+    thirds = [math.ceil(len(shares) * epoch / num_epochs) - 1 for epoch in range(1, num_epochs + 1)]
+    return [max(MIN_SIZE, round(side * shares[third])) for third in thirds]

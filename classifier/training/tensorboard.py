@@ -22,8 +22,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.batches = batches
 
     def on_train_begin(self, logs=None):
-        """Write the first batch's images, with their class names."""
+        """Write the first batch's images, with their class names; once more at each new size."""
         super().on_train_begin(logs)
+        self.write_graph = False  # it would be written again where Keras' fit is called again
         import tensorflow as tf
 
         images, labels = self.batches[0]
@@ -33,7 +34,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
             tf.summary.image(
                 "augmented inputs",
                 images[:IMAGES],
-                step=0,
+                step=self.batches.epoch,
                 max_outputs=IMAGES,
                 description=names,
             )
