@@ -1,27 +1,29 @@
 # Two commands to know: `make demo` (the whole way on a small data set) and `make test`.
 PYTHON ?= python3
 BIN = .venv/bin
+# What is best from scratch in few epochs; crops and CutMix pay in many.
+SHORT ?= --crop 0 --cutmix 0
 
 .PHONY: demo caltech test bench clean
 
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
 	$(BIN)/python train.py --data datasets/digits.h5 --model models/digits.h5 \
-		--num-epochs 6 --no-mirror --restart --tensorboard-vis
+		--num-epochs 6 $(SHORT) --no-mirror --restart --tensorboard-vis
 	$(BIN)/python predict.py --model models/digits.h5 \
 		"$$($(BIN)/python -m classifier.data.arrays datasets/digits.h5 --held-out)"
 	@echo "model:  models/digits.h5"
 	@echo "curves: $(BIN)/tensorboard --logdir=./logs"
 	@echo "next:   make caltech   (the same on the 8,677 photographs of Caltech-101)"
 
-# ARCHIVE=FILE takes an archive at hand instead of downloading it; TARGET=800 EPOCHS=50 is the
+# ARCHIVE=FILE takes an archive at hand instead of downloading it; TARGET=800 EPOCHS=50 SHORT= is the
 # original's effort, for a GPU.
 TARGET ?= 200
 EPOCHS ?= 3
 caltech: .venv/ready
 	$(BIN)/python prepro.py $(if $(ARCHIVE),--archive "$(ARCHIVE)",--download) \
 		--target-per-class $(TARGET)
-	$(BIN)/python train.py --num-epochs $(EPOCHS) --tensorboard-vis --resume
+	$(BIN)/python train.py --num-epochs $(EPOCHS) $(SHORT) --tensorboard-vis --resume
 	$(BIN)/python predict.py images/test.jpg
 	@echo "model:  models/resnet50.h5"
 	@echo "curves: $(BIN)/tensorboard --logdir=./logs"

@@ -76,6 +76,8 @@ def make_parser(recipe: str) -> cli.Parser:
     setting("--copies", action=switch, help="train on the stored augmented copies too")
     setting("--crop", type=cli.real(0, 1),
         help="random crops of this part of the area or more, and flips; 1: flips alone; 0: neither")
+    setting("--cutmix", type=cli.real(0, 1),
+        help="fraction of the batches whose images get parts of each other, and of the labels")
     setting("--progressive", action=switch,
         help="train a third of the epochs each on 1/2, 3/4 and all of the images' side")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")
@@ -94,7 +96,7 @@ def make_parser(recipe: str) -> cli.Parser:
     add = parser.add_argument_group("run").add_argument
     add("--batch-size", type=cli.integer(2, 65_536), default=32, help="images a step")
     add("--patience", type=cli.integer(0), default=10, metavar="EPOCHS",
-        help="stop after so many epochs without a better val loss; 0: never")
+        help="stop after so many epochs without a better one on val; 0: never")
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
         help="number format; auto takes what the processor or GPU does fast")
     add("--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of weights, order and dropout")

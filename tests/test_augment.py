@@ -13,6 +13,7 @@ from classifier.data.augment import (
     ZOOM,
     augmented,
     cropped,
+    cutmix,
     random_affine,
 )
 from classifier.seeds import generator
@@ -199,3 +200,26 @@ def test_crops_have_many_shapes_and_places():
     assert (np.max(places, axis=0) > 0.65).all()
     assert np.mean(places, axis=0) == pytest.approx([0.5, 0.5], abs=0.03)
     assert abs(np.corrcoef(np.transpose(places))[0, 1]) < 0.2
+
+
+def test_cutmix_pastes_a_rectangle_of_the_image_before_with_its_share_of_the_label():
+    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
+    labels = np.eye(3, dtype=np.float32)
+    shares = []
+    for seed in range(300):
+        mixed, given = cutmix(images, labels, np.random.default_rng(seed))
+        assert (mixed.dtype, given.dtype) == (np.uint8, np.float32)
+        pasted = mixed != images
+        assert (pasted == pasted[:1]).all()  # the same place in each
+        rows, columns = pasted[0].any((1, 2)), pasted[0].any((0, 2))
+        assert (pasted[0] == (rows[:, None] & columns)[..., None]).all()
+        for number, image in enumerate(mixed):
+            assert set(np.unique(image)) <= {number, (number - 1) % 3}
+        share = pasted[0, ..., 0].mean()
+        np.testing.assert_allclose(given, (1 - share) * labels + share * np.roll(labels, 1, 0))
+        shares.append(share)
+    assert (images == np.arange(3)[:, None, None, None]).all()  # unchanged
+    assert min(shares) < 0.02
+    assert max(shares) > 0.8
+    # A square of an area uniform in 0..1, cut at the border: 0.324 of the image in the mean.
+    assert np.mean(shares) == pytest.approx(0.324, abs=0.05)

@@ -72,6 +72,19 @@ def test_crops_are_new_in_each_epoch_and_the_same_in_a_repetition(arrays):
     np.testing.assert_array_equal(labels, read(Batches(arrays, "train", 8, 5))[1])
 
 
+def test_cutmix_mixes_its_fraction_of_the_batches(arrays):
+    plain, labels = read(Batches(arrays, "train", 4, 5, crop=0.5))
+    for fraction, least, most in ((0.5, 2, 10), (1.0, 12, 12)):
+        batches = Batches(arrays, "train", 4, 5, crop=0.5, cutmix=fraction)
+        images, mixed = read(batches)
+        np.testing.assert_array_equal(images, read(batches)[0])
+        np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
+        changed = (mixed != labels).reshape(12, -1).any(axis=1)
+        assert least <= changed.sum() <= most
+        same = (images == plain).reshape(12, -1).all(axis=1)
+        assert same[~changed].all()
+
+
 @pytest.mark.parametrize("crop", [0.0, 0.5])
 def test_images_of_another_size_show_the_same(arrays, crop):
     batches = Batches(arrays, "train", 8, 5, crop=crop)

@@ -52,7 +52,9 @@ def train(keeper, losses, val=True):
         keeper.on_epoch_begin(epoch)
         for batch in range(STEPS):
             keeper.on_train_batch_end(batch, {"loss": 1.0})
-        keeper.on_epoch_end(epoch, {"loss": 1.0, **({"val_loss": loss} if val else {})})
+        keeper.on_epoch_end(
+            epoch, {"loss": 1.0, **({"val_loss": loss, "val_accuracy": 0.5} if val else {})}
+        )
         if keeper.model.stop_training:
             return epoch + 1
     return len(losses)
@@ -67,21 +69,26 @@ def test_best_and_checkpoints_are_kept_when_they_are_due(tmp_path, kept):
 
 
 def test_the_network_before_the_first_step_is_kept_and_may_stay_the_best(tmp_path, kept):
-    start = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.0, "minutes": 0.1}
+    start = {"accuracy": 1.0, "val_accuracy": 0.5, "val_loss": 1.0, "minutes": 0.1}
     keeper = keeper_of(tmp_path, start, save_every=9)
     train(keeper, [3, 1, 2])
     assert kept == [("best.h5", 0), ("latest.h5", 0)]
-    keeper = keeper_of(tmp_path, start, save_every=9, patience=2)
-    assert train(keeper, [3, 2, 0.5]) == 2
+
+
+def test_the_network_before_the_first_step_does_not_count_in_the_patience(tmp_path, kept):
+    start = {"accuracy": 1.0, "val_accuracy": 0.5, "val_loss": 1.0, "minutes": 0.1}
+    assert train(keeper_of(tmp_path, start, patience=2), [5, 4, 3, 2]) == 4
+    assert train(keeper_of(tmp_path, start, patience=2), [5, 4, 4, 4, 4]) == 4
 
 
 @pytest.mark.parametrize(("loss", "best"), [(0.5, [("best.h5", 3)]), (1.0, []), (2.0, [])])
 def test_the_head_fitted_anew_is_kept_where_it_is_the_best(tmp_path, kept, loss, best):
     keeper = keeper_of(tmp_path, save_every=9)
     train(keeper, [3, 1])
-    keeper.add_end({"val_loss": loss, "minutes": 7.0})
+    end = {"val_loss": loss, "val_accuracy": 0.5, "minutes": 7.0}
+    keeper.add_end(end)
     assert kept[2:] == [*best, ("latest.h5", 2)]
-    assert keeper.run.end == {"val_loss": loss, "minutes": 7.0}
+    assert keeper.run.end == end
 
 
 def test_without_val_every_epoch_is_the_best(tmp_path, kept):
@@ -134,7 +141,7 @@ def test_a_train_loss_that_is_no_number_ends_the_epoch(tmp_path, kept):
     keeper.on_train_batch_end(0, {"loss": math.nan})
     assert keeper.model.stop_training
     assert keeper.diverged
-    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5})
     assert kept == []
 
 
@@ -162,7 +169,7 @@ def test_a_signal_in_the_last_step_of_an_epoch_stops_the_run_at_its_end(
     keeper.on_train_batch_end(0, {"loss": 1.0})
     assert kept == []
     with pytest.raises(KeyboardInterrupt):
-        keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+        keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5})
     assert kept == [("best.h5", 1), ("latest.h5", 1)]
 
 
@@ -179,13 +186,13 @@ def test_checkpoints_within_an_epoch_are_kept_when_they_are_due(tmp_path, kept, 
     assert keeper.run.minutes == 2
     clock.now = 240.0
     keeper.on_train_batch_end(0, {"loss": 1.0})
-    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0})
+    keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5})
     assert kept == [("latest.h5", 0.2), ("best.h5", 1), ("latest.h5", 1)]
     assert keeper.run.history["minutes"] == [4]
 
 
 def test_a_run_of_no_epochs_is_finished_with_its_regression(tmp_path, kept):
-    for start in ({"accuracy": 1.0, "val_loss": 1.0}, {"accuracy": 1.0}):
+    for start in ({"accuracy": 1.0, "val_accuracy": 0.5, "val_loss": 1.0}, {"accuracy": 1.0}):
         keeper = keeper_of(tmp_path, start)
         keeper.run.arguments["num_epochs"] = 0
         keeper.on_train_begin()

@@ -49,7 +49,10 @@ def keep(tmp_path):
     return put
 
 
-def test_the_best_epoch_is_the_first_of_the_least_val_loss():
+def test_the_best_epoch_is_the_most_accurate_on_val_and_of_equals_that_of_the_least_loss():
+    run = run_with(1, 3, 2)
+    run.history["val_accuracy"] = [0.8, 0.9, 0.9]
+    assert run.best_epoch == 3
     assert run_with(3, 1, 2).best_epoch == 2
     assert run_with(3, 1, 1).best_epoch == 2
     assert run_with().best_epoch == 0
@@ -57,8 +60,10 @@ def test_the_best_epoch_is_the_first_of_the_least_val_loss():
 
 
 def test_epoch_0_is_a_candidate_where_it_was_judged_on_val():
-    start = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.5, "minutes": 1.0}
+    start = {"accuracy": 1.0, "val_accuracy": 0.5, "val_loss": 1.5, "minutes": 1.0}
     assert run_with(3, 2, start=start).best_epoch == 0
+    assert run_with(3, 2, start=start).best_trained == 2
+    assert run_with(3, 1, start=start | {"val_accuracy": 0.6}).best_epoch == 0
     assert run_with(3, 1.5, start=start).best_epoch == 0
     assert run_with(3, 1, start=start).best_epoch == 2
     assert run_with(3, 2, start=start).figures_of(0) == start
@@ -70,17 +75,19 @@ def test_without_val_the_last_epoch_is_the_best():
     for loss in (1.0, 3.0):
         run.minutes += 0.5
         run.add_epoch({"loss": loss})
-    assert run.best_epoch == run.epochs_done == 2
+    assert run.best_epoch == run.best_trained == run.epochs_done == 2
     assert run.history["minutes"] == [0.5, 1.0]
     assert run.figures_of(2) == {"loss": 3.0, "minutes": 1.0}
 
 
 def test_the_head_fitted_anew_is_a_candidate_after_the_last_epoch():
-    end = {"accuracy": 1.0, "val_accuracy": 0.9, "val_loss": 1.5, "minutes": 9.0}
+    end = {"accuracy": 1.0, "val_accuracy": 0.5, "val_loss": 1.5, "minutes": 9.0}
     run = run_with(3, 2, end=end)
     assert run.best_epoch == 3
     assert run.figures_of(3) == end
     assert run_with(3, 1.5, end=end).best_epoch == 2
+    assert run_with(3, 1, end=end | {"val_accuracy": 0.6}).best_epoch == 3
+    assert run_with(3, 1, end=end | {"val_accuracy": 0.6}).best_trained == 2
     run = Run(dict(ARGUMENTS), "print", end={"accuracy": 1.0, "minutes": 9.0})
     run.add_epoch({"loss": 1.0})
     assert run.best_epoch == 2  # without val the last

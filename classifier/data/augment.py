@@ -107,3 +107,31 @@ def resized(
     """
     view = Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR, box)
     return np.asarray(view)
+
+
+def cutmix(
+    images: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a batch whose images have a square of the image before, and of its label the share.
+
+    Yun et al. 2019 (arXiv:1905.04899). The square's area is uniform in 0 to 1 of the image's, its
+    middle anywhere; what stands outside is cut off and does not count.
+
+    Args:
+        images: uint8 array (N, size, size, 3), in any order.
+        labels: float array (N, classes).
+        generator: numpy Generator.
+
+    Returns:
+        arrays of the same shapes and types.
+    """
+    size = images.shape[1]
+    half = math.sqrt(generator.random()) * size / 2
+    middle = generator.uniform(0, size, 2)
+    (top, left), (bottom, right) = (
+        np.clip(np.round(middle + shift), 0, size).astype(int) for shift in (-half, half)
+    )
+    mixed = images.copy()
+    mixed[:, top:bottom, left:right] = np.roll(images, 1, axis=0)[:, top:bottom, left:right]
+    share = (bottom - top) * (right - left) / size**2
+    return mixed, ((1 - share) * labels + share * np.roll(labels, 1, axis=0)).astype(labels.dtype)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from classifier.data.arrays import Arrays
-from classifier.data.augment import cropped, resized
+from classifier.data.augment import cropped, cutmix, resized
 from classifier.seeds import generator
 
 
@@ -23,6 +23,7 @@ class Batches(keras.utils.PyDataset):
         copies: the stored augmented copies too; else the photographs themselves alone.
         crop: crop each picture at random, to this part of its area or more, and flip half of them;
             1 for flips alone, 0 for neither.
+        cutmix: fraction of the batches whose images are mixed with each other by CutMix.
 
     Attributes:
         side: of the images, pixels; the arrays' unless it is set to another.
@@ -37,10 +38,11 @@ class Batches(keras.utils.PyDataset):
         *,
         copies: bool = True,
         crop: float = 0.0,
+        cutmix: float = 0.0,
     ):
         super().__init__()
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
-        self.shuffle_seed, self.crop = shuffle_seed, crop
+        self.shuffle_seed, self.crop, self.cutmix = shuffle_seed, crop, cutmix
         self.side = arrays.image_size
         self.rows = np.arange(arrays.count(split))
         if not copies:
@@ -71,9 +73,12 @@ class Batches(keras.utils.PyDataset):
         index += self.first
         start = index * self.batch_size
         images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
+        random = generator("augmentation", self.shuffle_seed, self.epoch, index)
         if self.crop:
-            random = generator("augmentation", self.shuffle_seed, self.epoch, index)
             images = np.stack([cropped(image, self.crop, random, self.side) for image in images])
         elif self.side != self.arrays.image_size:
             images = np.stack([resized(image, self.side) for image in images])
-        return images, labels.astype(np.float32)
+        labels = labels.astype(np.float32)
+        if self.cutmix and random.random() < self.cutmix:
+            images, labels = cutmix(images, labels, random)
+        return images, labels

@@ -28,7 +28,7 @@ class Keeper(keras.callbacks.Callback):
         steps: of an epoch.
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
-        patience: stop after so many epochs without a better val loss; 0: never.
+        patience: stop after so many epochs without a better one on val; 0: never.
         patient_after: epochs that do not count in it, those of smaller images.
         resumes: whether the run goes on from latest.h5.
 
@@ -86,11 +86,11 @@ class Keeper(keras.callbacks.Callback):
             return
         self._count_minutes()
         self.run.add_epoch(logs)
-        since = max(self.run.best_epoch, self.patient_after)
+        since = max(self.run.best_trained, self.patient_after)
         if self.run.best_epoch == self.run.epochs_done:
             self._keep_best()
         elif self.patience and self.run.epochs_done - since >= self.patience:
-            print(f"no better val loss for {self.patience} epochs: stopping")
+            print(f"no better epoch on val for {self.patience} epochs: stopping")
             self.model.stop_training = True
         last = self.run.epochs_done == self.run.arguments["num_epochs"]
         self.run.finished = last or self.model.stop_training

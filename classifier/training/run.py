@@ -69,15 +69,27 @@ class Run:
 
     @property
     def best_epoch(self) -> int:
-        """Epoch of the least val loss, the first of equals; 0: before the first step.
+        """Epoch of the highest val accuracy, of equals that of the least val loss; 0: `start`.
 
-        One more than there were: with the head fitted anew. Without a val split the last.
+        One more than there were: with the head fitted anew. Without a val split the last. Not by
+        the loss alone: training on can make a network surer of all it says, and more often right.
         """
-        start, end = (part.get("val_loss", math.nan) for part in (self.start, self.end))
-        losses = [start, *self.history.get("val_loss", []), end]
-        candidates = [epoch for epoch, loss in enumerate(losses) if math.isfinite(loss)]
         last = self.epochs_done + bool(self.end)
-        return min(candidates, key=losses.__getitem__, default=last)
+        return self._best(range(last + 1), default=last)
+
+    @property
+    def best_trained(self) -> int:
+        """The best of the epochs alone, without the heads' regressions."""
+        return self._best(range(1, self.epochs_done + 1), default=self.epochs_done)
+
+    def _best(self, epochs, default):
+        figures = {epoch: self.figures_of(epoch) for epoch in epochs}
+        judged = [e for e in epochs if math.isfinite(figures[e].get("val_loss", math.nan))]
+        return min(
+            judged,
+            key=lambda epoch: (-figures[epoch]["val_accuracy"], figures[epoch]["val_loss"]),
+            default=default,
+        )
 
     @property
     def over(self) -> bool:
