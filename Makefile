@@ -1,8 +1,8 @@
 # Two commands to know: `make demo` (the whole way on a small data set) and `make test`.
 PYTHON ?= python3
 BIN = .venv/bin
-# What is best from scratch in few epochs; crops and CutMix pay in many.
-SHORT ?= --crop 0 --cutmix 0
+# What is best from scratch in few epochs; crops and mixup pay in many.
+SHORT ?= --crop 0 --mixup 0
 
 .PHONY: demo caltech test bench clean
 

@@ -76,8 +76,8 @@ def make_parser(recipe: str) -> cli.Parser:
     setting("--copies", action=switch, help="train on the stored augmented copies too")
     setting("--crop", type=cli.real(0, 1),
         help="random crops of this part of the area or more, and flips; 1: flips alone; 0: neither")
-    setting("--cutmix", type=cli.real(0, 1),
-        help="fraction of the batches whose images get parts of each other, and of the labels")
+    setting("--mixup", type=cli.real(0, 100), metavar="ALPHA",
+        help="mix images, and labels, with each other, in shares of a Beta distribution; 0: do not")
     setting("--progressive", action=switch,
         help="train a third of the epochs each on 1/2, 3/4 and all of the images' side")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")

@@ -97,7 +97,7 @@ ROWS = {
     # A minute, nothing to download: to try a machine or a backend with.
     "digits": Row(
         "digits-32", "--sample --image-size 32 --target-per-class 0",
-        "--recipe scratch --num-epochs 1 --crop 0 --cutmix 0 --no-mirror", 0.02,
+        "--recipe scratch --num-epochs 1 --crop 0 --mixup 0 --no-mirror", 0.02,
         seeds=(0,), anew=True,
     ),
 }  # fmt: skip
@@ -109,7 +109,7 @@ LEAK = {
     "clean": "--target-per-class 400",
 }
 # In so few steps the copies alone, as the original has them, are best.
-LEAK_TRAIN = "--recipe scratch --num-epochs 10 --crop 0 --cutmix 0"
+LEAK_TRAIN = "--recipe scratch --num-epochs 10 --crop 0 --mixup 0"
 LEAK_LONG = {"original": "original-64-scratch", "clean": "clean-64-scratch"}
 
 

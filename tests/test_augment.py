@@ -13,7 +13,7 @@ from classifier.data.augment import (
     ZOOM,
     augmented,
     cropped,
-    cutmix,
+    mixup,
     random_affine,
 )
 from classifier.seeds import generator
@@ -202,24 +202,22 @@ def test_crops_have_many_shapes_and_places():
     assert abs(np.corrcoef(np.transpose(places))[0, 1]) < 0.2
 
 
-def test_cutmix_pastes_a_rectangle_of_the_image_before_with_its_share_of_the_label():
-    images = np.arange(3, dtype=np.uint8)[:, None, None, None] * np.ones((16, 16, 3), np.uint8)
-    labels = np.eye(3, dtype=np.float32)
+def test_mixup_adds_shares_of_the_image_before_and_of_its_label():
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    labels, kept = np.eye(3, dtype=np.float32), images.copy()
     shares = []
     for seed in range(300):
-        mixed, given = cutmix(images, labels, np.random.default_rng(seed))
+        mixed, given = mixup(images, labels, 0.2, np.random.default_rng(seed))
         assert (mixed.dtype, given.dtype) == (np.uint8, np.float32)
-        pasted = mixed != images
-        assert (pasted == pasted[:1]).all()  # the same place in each
-        rows, columns = pasted[0].any((1, 2)), pasted[0].any((0, 2))
-        assert (pasted[0] == (rows[:, None] & columns)[..., None]).all()
-        for number, image in enumerate(mixed):
-            assert set(np.unique(image)) <= {number, (number - 1) % 3}
-        share = pasted[0, ..., 0].mean()
-        np.testing.assert_allclose(given, (1 - share) * labels + share * np.roll(labels, 1, 0))
+        share = given[1, 0]
+        np.testing.assert_allclose(
+            given, (1 - share) * labels + share * np.roll(labels, 1, 0), atol=1e-6
+        )
+        wanted = (1 - share) * images + share * images[[2, 0, 1]]
+        np.testing.assert_allclose(mixed, wanted, atol=0.51)
         shares.append(share)
-    assert (images == np.arange(3)[:, None, None, None]).all()  # unchanged
-    assert min(shares) < 0.02
-    assert max(shares) > 0.8
-    # A square of an area uniform in 0..1, cut at the border: 0.324 of the image in the mean.
-    assert np.mean(shares) == pytest.approx(0.324, abs=0.05)
+    np.testing.assert_array_equal(images, kept)
+    # Beta(0.2, 0.2) has the mean 1/2 and the variance 1 / (4 (2 * 0.2 + 1)).
+    assert np.mean(shares) == pytest.approx(0.5, abs=0.08)
+    assert np.var(shares) == pytest.approx(1 / 5.6, rel=0.1)

@@ -72,17 +72,20 @@ def test_crops_are_new_in_each_epoch_and_the_same_in_a_repetition(arrays):
     np.testing.assert_array_equal(labels, read(Batches(arrays, "train", 8, 5))[1])
 
 
-def test_cutmix_mixes_its_fraction_of_the_batches(arrays):
-    plain, labels = read(Batches(arrays, "train", 4, 5, crop=0.5))
-    for fraction, least, most in ((0.5, 2, 10), (1.0, 12, 12)):
-        batches = Batches(arrays, "train", 4, 5, crop=0.5, cutmix=fraction)
-        images, mixed = read(batches)
-        np.testing.assert_array_equal(images, read(batches)[0])
-        np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
-        changed = (mixed != labels).reshape(12, -1).any(axis=1)
-        assert least <= changed.sum() <= most
-        same = (images == plain).reshape(12, -1).all(axis=1)
-        assert same[~changed].all()
+def test_mixup_has_shares_of_its_own_in_each_batch_and_epoch(arrays):
+    labels = read(Batches(arrays, "train", 4, 5))[1].reshape(12, 4, 3)
+    batches = Batches(arrays, "train", 4, 5, mixup=1.0)
+    images, mixed = read(batches)
+    np.testing.assert_array_equal(images, read(batches)[0])
+    np.testing.assert_allclose(mixed.sum(axis=1), 1, rtol=1e-6)
+    changed = (mixed.reshape(12, 4, 3) != labels).any(axis=(1, 2))
+    assert changed.sum() >= 10  # not where all four are of one class
+    shares = np.unique(mixed.round(5))
+    assert len(shares) > 12
+    order = batches.order
+    batches.start(1)
+    batches.order = order
+    assert (read(batches)[1] != mixed).any()
 
 
 @pytest.mark.parametrize("crop", [0.0, 0.5])

@@ -142,7 +142,7 @@ def test_a_short_training_learns(caltech):
                "--target-per-class", 120, cwd=folder)  # fmt: skip
     assert made.returncode == 0, made.stderr
     model = folder / "models/three.h5"
-    words = ("--batch-size", 16, "--num-epochs", 6, "--crop", 0, "--cutmix", 0,
+    words = ("--batch-size", 16, "--num-epochs", 6, "--crop", 0, "--mixup", 0,
              "--precision", "float32")  # fmt: skip
     assert run_train("--data", arrays, "--model", model, "--logs", folder / "logs", *words) == 0
     assert model_file.load_info(model).training["test"]["accuracy"] > 0.6  # chance is 0.33

@@ -172,7 +172,7 @@ def test_the_leaks_two_trainings_take_equally_many_images(tiny, monkeypatch):
         _, trained = results.leak_commands(protocol)
         args, recipe = train.parse_args(trained[1:])
         assert args.data == Path(results.leak_commands(protocol)[0][-1])
-        assert recipe == replace(RECIPES["scratch"], num_epochs=10, crop=0, cutmix=0)
+        assert recipe == replace(RECIPES["scratch"], num_epochs=10, crop=0, mixup=0)
 
 
 STOPPING = """

@@ -109,29 +109,25 @@ def resized(
     return np.asarray(view)
 
 
-def cutmix(
-    images: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+def mixup(
+    images: np.ndarray, labels: np.ndarray, alpha: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a batch whose images have a square of the image before, and of its label the share.
+    """Return a batch in which each image is mixed with the one before it, and the labels likewise.
 
-    Yun et al. 2019 (arXiv:1905.04899). The square's area is uniform in 0 to 1 of the image's, its
-    middle anywhere; what stands outside is cut off and does not count.
+    Zhang et al. 2017 (arXiv:1710.09412), with one share for the batch.
 
     Args:
         images: uint8 array (N, size, size, 3), in any order.
         labels: float array (N, classes).
+        alpha: over 0; the share of the other image is of the distribution Beta(alpha, alpha).
         generator: numpy Generator.
 
     Returns:
         arrays of the same shapes and types.
     """
-    size = images.shape[1]
-    half = math.sqrt(generator.random()) * size / 2
-    middle = generator.uniform(0, size, 2)
-    (top, left), (bottom, right) = (
-        np.clip(np.round(middle + shift), 0, size).astype(int) for shift in (-half, half)
-    )
-    mixed = images.copy()
-    mixed[:, top:bottom, left:right] = np.roll(images, 1, axis=0)[:, top:bottom, left:right]
-    share = (bottom - top) * (right - left) / size**2
-    return mixed, ((1 - share) * labels + share * np.roll(labels, 1, axis=0)).astype(labels.dtype)
+    share = generator.beta(alpha, alpha)
+
+    def mixed(values):
+        return (1 - share) * values + share * np.roll(values, 1, axis=0)
+
+    return np.rint(mixed(images)).astype(images.dtype), mixed(labels).astype(labels.dtype)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from classifier.data.arrays import Arrays
-from classifier.data.augment import cropped, cutmix, resized
+from classifier.data.augment import cropped, mixup, resized
 from classifier.seeds import generator
 
 
@@ -23,7 +23,7 @@ class Batches(keras.utils.PyDataset):
         copies: the stored augmented copies too; else the photographs themselves alone.
         crop: crop each picture at random, to this part of its area or more, and flip half of them;
             1 for flips alone, 0 for neither.
-        cutmix: fraction of the batches whose images are mixed with each other by CutMix.
+        mixup: alpha of the shares by which the images of a batch are mixed; 0: they are not.
 
     Attributes:
         side: of the images, pixels; the arrays' unless it is set to another.
@@ -38,11 +38,11 @@ class Batches(keras.utils.PyDataset):
         *,
         copies: bool = True,
         crop: float = 0.0,
-        cutmix: float = 0.0,
+        mixup: float = 0.0,
     ):
         super().__init__()
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
-        self.shuffle_seed, self.crop, self.cutmix = shuffle_seed, crop, cutmix
+        self.shuffle_seed, self.crop, self.mixup = shuffle_seed, crop, mixup
         self.side = arrays.image_size
         self.rows = np.arange(arrays.count(split))
         if not copies:
@@ -79,6 +79,6 @@ class Batches(keras.utils.PyDataset):
         elif self.side != self.arrays.image_size:
             images = np.stack([resized(image, self.side) for image in images])
         labels = labels.astype(np.float32)
-        if self.cutmix and random.random() < self.cutmix:
-            images, labels = cutmix(images, labels, random)
+        if self.mixup:
+            images, labels = mixup(images, labels, self.mixup, random)
         return images, labels

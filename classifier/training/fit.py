@@ -61,7 +61,7 @@ def fit(
         run.arguments["seed"],
         copies=recipe.copies,
         crop=recipe.crop,
-        cutmix=recipe.cutmix,
+        mixup=recipe.mixup,
     )
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
     sides = image_sides(own_side, recipe.num_epochs, recipe.progressive)

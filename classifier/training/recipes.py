@@ -23,7 +23,7 @@ class Recipe:
     dropout: float = 0.0  # in the blocks and before the head; the copies take its place
     copies: bool = True  # train on the stored augmented copies too
     crop: float = 0.35  # random crops of this part of the area or more, and flips; 1: flips alone
-    cutmix: float = 0.5  # fraction of the batches whose images get parts of each other
+    mixup: float = 0.2  # alpha of the shares by which images are mixed, and labels; 0: they are not
     progressive: bool = True  # epochs at 1/2 and 3/4 of the side come first: see image_sides
     zero_init: bool = True  # every block starts as its shortcut alone
     enlarge_to: int = 0  # pixels; pretrained filters know large objects
@@ -45,14 +45,14 @@ RECIPES = {
         label_smoothing=0.0,
         dropout=0.5,
         crop=0.0,
-        cutmix=0.0,
+        mixup=0.0,
         progressive=False,
         zero_init=False,
         mirror=False,
     ),
     # For photographs that no pretrained weights know, and hours: 4 on 2 cores for the original's 50
-    # epochs of 80,800 images. Crops and CutMix pay where each image is seen so often that it is
-    # known by heart; in few epochs they cost (--crop 0 --cutmix 0). Val accuracy is still to be
+    # epochs of 80,800 images. Crops and mixup pay where each image is seen so often that it is
+    # known by heart; in few epochs they cost (--crop 0 --mixup 0). Val accuracy is still to be
     # measured.
     "scratch": Recipe(),
     # From pretrained weights, in minutes without a GPU: the best head for their features, and no
@@ -63,7 +63,7 @@ RECIPES = {
         label_smoothing=0.0,  # it would count in the val loss, with nothing trained by it
         copies=False,
         crop=0.0,
-        cutmix=0.0,
+        mixup=0.0,
         progressive=False,
         enlarge_to=224,
         head="regression",
@@ -81,7 +81,7 @@ RECIPES = {
         label_smoothing=0.0,
         copies=False,
         crop=0.5,
-        cutmix=0.0,
+        mixup=0.0,
         progressive=False,
         enlarge_to=224,
         head="regression",
