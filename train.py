@@ -79,7 +79,8 @@ def make_parser(recipe: str) -> cli.Parser:
     setting("--mixup", type=cli.real(0, 100), metavar="ALPHA",
         help="mix images, and labels, with each other, in shares of a Beta distribution; 0: do not")
     setting("--progressive", action=switch,
-        help="train a third of the epochs each on 1/2, 3/4 and all of the images' side")
+        help="train a third of the epochs each on 1/2, 3/4 and all of the images' side, 32 pixels "
+        "or more, unless the network enlarges them")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")
     setting("--enlarge-to", type=cli.integer(0, 4096), metavar="PIXELS",
         help="size to which the network enlarges smaller images; 0: it does not")
@@ -96,7 +97,8 @@ def make_parser(recipe: str) -> cli.Parser:
     add = parser.add_argument_group("run").add_argument
     add("--batch-size", type=cli.integer(2, 65_536), default=32, help="images a step")
     add("--patience", type=cli.integer(0), default=10, metavar="EPOCHS",
-        help="stop after so many epochs without a better one on val; 0: never")
+        help="stop after so many epochs without a better one on val, those of smaller images not "
+        "counted; 0: never")
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
         help="number format; auto takes what the processor or GPU does fast")
     add("--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of weights, order and dropout")

@@ -30,6 +30,7 @@ WARM = 3  # steps before the first turn; the first is traced
 EPOCH_BATCH, SKIPPED = 128, 20  # of `epoch`: batch size, first steps that its time leaves out
 # Those of the tests: strides as large as ResNet-50's all together, few blocks and filters.
 SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
+PLAIN = {"crop": 0.0, "mixup": 0.0, "progressive": False}  # images as they are, all of one size
 PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 
@@ -39,10 +40,8 @@ def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> Non
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
-    # The regressions for the head come before and after the steps, and are not what is measured,
-    # nor are epochs of smaller images.
-    plain = {"head": "random", "refit": False, "enlarge_to": 0, "progressive": False}
-    recipe = replace(RECIPES[recipe_name], **plain)
+    # The regressions for the head come before and after the steps, and are not what is measured.
+    recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0, **PLAIN)
     if frozen:
         recipe = replace(recipe, norm="frozen", freeze_stages=1, learning_rate=0.001)
     chosen, why = precision.choose("auto")
@@ -186,7 +185,7 @@ def epoch(path: str) -> None:
     from classifier.training.callback import Keeper
 
     architecture.STAGES = SMALL_STAGES
-    recipe = replace(RECIPES["scratch"], num_epochs=1)
+    recipe = replace(RECIPES["scratch"], num_epochs=1, **PLAIN)
     ends = []
 
     class Timed(Keeper):

@@ -12,7 +12,7 @@ from small import small_network
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.training.batches import Batches
-from classifier.training.fit import compiled, fit, with_side
+from classifier.training.fit import compiled, fit
 from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import Run
@@ -54,7 +54,10 @@ def test_forms_for_other_sides_have_the_same_variables_and_optimizer(policy):
     with small_network():
         network = resnet50((48, 48, 3), 3, dropout=0.5)
     full = compiled(network, Recipe(), 2, make_optimizer(Recipe(), 4))
-    less = compiled(with_side(network, 32), Recipe(), 2, full.optimizer)
+    state = list(full.optimizer.variables)
+    less = compiled(network, Recipe(), 2, full.optimizer, side=32)
+    assert less.input_shape == (None, 32, 32, 3)
+    assert all(a is b for a, b in zip(less.optimizer.variables, state, strict=True))
     for kind in ("variables", "trainable_variables"):
         one, other = getattr(full, kind), getattr(less, kind)
         assert all(a is b for a, b in zip(one, other, strict=True))
@@ -67,8 +70,19 @@ def test_forms_for_other_sides_have_the_same_variables_and_optimizer(policy):
 
 
 @pytest.mark.usefixtures("eager")
+def test_images_that_the_network_enlarges_are_never_smaller(larger_arrays, tmp_path, capsys):
+    recipe = replace(Recipe(), num_epochs=2, enlarge_to=64)
+    run = Run({**ARGUMENTS, "num_epochs": 2, "batch_size": 48}, "print")
+    with small_network(), Arrays(larger_arrays) as arrays:
+        fit(resnet50((48, 48, 3), 3, 0, enlarge_to=64), arrays, recipe, run, tmp_path)
+    told = capsys.readouterr().out
+    assert "images of" not in told
+    assert "Epoch 2/2" in told
+
+
+@pytest.mark.usefixtures("eager")
 def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
-    larger_arrays, tmp_path, monkeypatch
+    larger_arrays, tmp_path, monkeypatch, capsys
 ):
     seen = []
     read = Batches.__getitem__
@@ -89,6 +103,8 @@ def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
         )
     assert [side for split, side in dict.fromkeys(seen) if split == "train"] == [32, 36, 48]
     assert {side for split, side in seen if split == "val"} == {48}
+    told = capsys.readouterr().out
+    assert "images of 36 pixels from epoch 2 on\nEpoch 2/3\n" in told
     assert len(run.history["val_loss"]) == 3
     assert run.history["val_loss"][-1] == pytest.approx(val["loss"], rel=1e-5)
 

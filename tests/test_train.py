@@ -152,7 +152,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, larger_arrays, other
     assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
 
 
-def test_a_resumed_run_keeps_its_number_format(folder, monkeypatch, capsys):
+def test_a_resumed_run_keeps_its_number_format(folder, larger_arrays, monkeypatch, capsys):
+    shutil.copy(larger_arrays, "arrays.h5")  # the second epoch is of larger images
     words = (*COMMON, "--precision", "auto", "--num-epochs", 2, "--model", "model.h5")
     # In float16 Keras has an optimizer of more variables, which a checkpoint holds too.
     monkeypatch.setattr(precision, "choose", lambda asked: ("float16", f"{asked} found so"))

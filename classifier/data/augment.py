@@ -1,4 +1,4 @@
-"""Random augmentation: the original's for the stored copies, and crops anew in every epoch.
+"""Random augmentation: the original's for the stored copies; crops and mixup anew in every epoch.
 
 The original's is rotation, shift, shear, zoom and flip with nearest fill.
 """

@@ -73,7 +73,8 @@ class Batches(keras.utils.PyDataset):
         index += self.first
         start = index * self.batch_size
         images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
-        random = generator("augmentation", self.shuffle_seed, self.epoch, index)
+        if self.crop or self.mixup:
+            random = generator("augmentation", self.shuffle_seed, self.epoch, index)
         if self.crop:
             images = np.stack([cropped(image, self.crop, random, self.side) for image in images])
         elif self.side != self.arrays.image_size:

@@ -54,10 +54,11 @@ class Keeper(keras.callbacks.Callback):
         self.steps = steps
         self.save_every, self.save_every_minutes = save_every, save_every_minutes
         self.patience, self.patient_after, self.resumes = patience, patient_after, resumes
-        self.diverged, self.plain = False, None
+        self.diverged, self.plain, self.saved = False, None, None
 
     def on_train_begin(self, logs=None):
-        self.counted = self.saved = time.monotonic()
+        self.counted = time.monotonic()
+        self.saved = self.saved or self.counted
         if self.resumes or self.run.epochs_done or not self.run.start:
             return
         self.run.finished = self.run.arguments["num_epochs"] == 0
@@ -100,7 +101,7 @@ class Keeper(keras.callbacks.Callback):
         """Put latest.h5 into the model of a run that goes on from it, once."""
         if self.resumes:
             checkpoint.restore(self.folder / "latest.h5", self.model)
-            if not self.run.step:  # its metrics are those of val
+            if not self.run.step:  # its metrics are those of an epoch that is over
                 self.model.reset_metrics()
             self.resumes = False
 

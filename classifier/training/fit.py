@@ -1,4 +1,4 @@
-"""Training itself: the network's fused form, compiled, through the epochs of a run."""
+"""Training itself: the network's fused forms, compiled, through the epochs of a run."""
 
 import errno
 import os
@@ -64,7 +64,8 @@ def fit(
         mixup=recipe.mixup,
     )
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
-    sides = image_sides(own_side, recipe.num_epochs, recipe.progressive)
+    progressive = recipe.progressive and recipe.enlarge_to <= own_side
+    sides = image_sides(own_side, recipe.num_epochs, progressive)
     optimizer = make_optimizer(recipe, batches.steps * recipe.num_epochs)
     model = compiled(network, recipe, batch_size, optimizer)
     models = {own_side: model}  # by the side of the images
@@ -86,11 +87,16 @@ def fit(
             found = model.evaluate(val, verbose=0, return_dict=True)
             figures |= {f"val_{name}": value for name, value in found.items()}
 
+    def pause(epoch, figures):  # where the next epoch has more batches, or larger images
+        if batches.first or sides[epoch + 1 : epoch + 2] != [batches.side]:
+            models[batches.side].stop_training = True
+
     callbacks = [
         keras.callbacks.LambdaCallback(
             on_epoch_begin=lambda epoch, _: batches.start(epoch, run.step), on_epoch_end=judge
         ),
         keeper,
+        keras.callbacks.LambdaCallback(on_epoch_end=pause),
     ]
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
@@ -112,19 +118,16 @@ def fit(
         if recipe.head == "regression" and not run.begun:
             run.start = regression()
         while not (run.finished or keeper.diverged):
-            to_come = sides[run.epochs_done :]
-            side = to_come[0] if to_come else own_side
-            if side not in models:
-                smaller = with_side(network, side)
-                models[side] = compiled(smaller, recipe, batch_size, model.optimizer)
-            batches.side = side
+            batches.side = side = sides[run.epochs_done] if sides else own_side
             batches.start(run.epochs_done, run.step)
-            # What remains of an epoch that was stopped goes first, alone.
-            epochs = 1 if run.step else to_come.count(side)
+            if progressive:
+                print(f"images of {side} pixels from epoch {run.epochs_done + 1} on")
             with cli.interrupts_wait():
+                if side not in models:
+                    models[side] = compiled(network, recipe, batch_size, model.optimizer, side)
                 models[side].fit(
                     batches,
-                    epochs=run.epochs_done + epochs,
+                    epochs=recipe.num_epochs,
                     initial_epoch=run.epochs_done,
                     shuffle=False,  # the batches have an order of their own for each epoch
                     callbacks=callbacks,
@@ -155,17 +158,12 @@ def fit(
         )
 
 
-def with_side(network: keras.Model, side: int) -> keras.Model:
-    """Return a `resnet50` for images of another side, of the same layers."""
-    return keras.models.clone_model(
-        network,
-        input_tensors=keras.Input((side, side, 3), name="image"),
-        clone_function=lambda layer: layer,
-    )
-
-
 def compiled(
-    network: keras.Model, recipe: Recipe, batch_size: int, optimizer: keras.Optimizer
+    network: keras.Model,
+    recipe: Recipe,
+    batch_size: int,
+    optimizer: keras.Optimizer,
+    side: int | None = None,
 ) -> keras.Model:
     """Return the form of a `resnet50` that is trained, compiled as the recipe asks.
 
@@ -174,8 +172,9 @@ def compiled(
         recipe: Recipe.
         batch_size: of every training batch.
         optimizer: of `make_optimizer`, or a compiled form's, to go on with.
+        side: of the images, pixels; None for those of the network.
     """
-    model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages)
+    model = fuse(network, batch_size, recipe.norm, recipe.freeze_stages, side)
     model.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
@@ -183,7 +182,8 @@ def compiled(
     )
     # With these variables and the metric's there before the first step, TensorFlow traces it once,
     # not twice: it was done after 12 s instead of 22 (2 cores).
-    model.optimizer.build(model.trainable_variables)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
     # Nor would Keras know the metric's before, which a checkpoint within an epoch holds.
     none = np.zeros((1, model.output_shape[-1]), np.float32)
     model.compute_metrics(None, none, none)

@@ -22,7 +22,11 @@ PRODUCT_SIDE = {1: 12, 3: 2}  # 3x3 ones at most 2
 
 
 def fuse(
-    model: keras.Model, batch_size: int, norm: str = "batch", freeze_stages: int = 0
+    model: keras.Model,
+    batch_size: int,
+    norm: str = "batch",
+    freeze_stages: int = 0,
+    side: int | None = None,
 ) -> keras.Model:
     """Build the form of a `resnet50` to be trained; training it trains the model.
 
@@ -33,9 +37,10 @@ def fuse(
             have, which makes each a constant that is folded into the convolution before it.
         freeze_stages: number of first stages whose variables stay as they are, BatchNorms and all;
             conv1 is stage 1.
+        side: of the images that it is for, pixels; None for those of the model.
 
     Returns:
-        keras.Model of the same inputs and outputs, made of the same variables. Which of them are
+        keras.Model of the same outputs, made of the same variables. Which of them are
         trainable is set in both.
     """
     by_name = {layer.name: layer for layer in model.layers}
@@ -70,7 +75,8 @@ def fuse(
         norms = isinstance(layer, layers.BatchNormalization)
         return x if norms and constant(conv_of[layer.name]) else layer(x)
 
-    return keras.models.clone_model(model, clone_function=replace, call_function=call)
+    inputs = keras.Input((side, side, 3), name="image") if side else None
+    return keras.models.clone_model(model, inputs, clone_function=replace, call_function=call)
 
 
 def stage(name: str) -> int:

@@ -22,9 +22,9 @@ class TensorBoard(keras.callbacks.TensorBoard):
         self.batches = batches
 
     def on_train_begin(self, logs=None):
-        """Write the first batch's images, with their class names; once more at each new size."""
+        """Write the first batch's images and their classes, of mixed ones the larger share's."""
         super().on_train_begin(logs)
-        self.write_graph = False  # it would be written again where Keras' fit is called again
+        self.write_graph = False  # once is enough, fit is called for each size of images
         import tensorflow as tf
 
         images, labels = self.batches[0]
