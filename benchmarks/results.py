@@ -70,28 +70,28 @@ ROWS = {
     "clean-224-head": Row(*CLEAN_224, HEAD, 0.1),
     "paper-224-head": Row(*PAPER_224, HEAD, 0.1),
     "clean-64-imagenet": Row(
-        *CLEAN_64, FINETUNE, 0.2,
+        *CLEAN_64, FINETUNE, 0.5,
         goals={"accuracy": (0.93, 0.95)},
     ),
     "clean-224-imagenet": Row(
-        *CLEAN_224, FINETUNE, 0.2,
+        *CLEAN_224, FINETUNE, 0.5,
         goals={"accuracy": (0.96, 0.975), "mean_per_class": (0.955, 0.97)},
     ),
     "paper-224-imagenet": Row(
-        *PAPER_224, FINETUNE, 0.1,
+        *PAPER_224, FINETUNE, 0.3,
         goals={"mean_per_class": (0.946, 0.96)},
     ),
     "clean-64-scratch": Row(
-        "clean-64-800", "", "--recipe scratch", 7,
+        "clean-64-800", "", "--recipe scratch", 5,
         goals={"accuracy": (0.62, 0.75)},
     ),
     "paper-64-scratch": Row(
-        "paper-64-800", "--protocol paper --val-per-class 0", "--recipe scratch", 7,
+        "paper-64-800", "--protocol paper --val-per-class 0", "--recipe scratch", 5,
         goals={"mean_per_class": (0.465, 0.65)},
     ),
     # 40 of each class's 840 go to val and test: as many steps as clean-64-scratch takes.
     "original-64-scratch": Row(
-        "original-64-800", "--protocol original --target-per-class 840", "--recipe scratch", 7,
+        "original-64-800", "--protocol original --target-per-class 840", "--recipe scratch", 5,
         goals={"accuracy": (0.9297, 0.9297)}, leaks=True,
     ),
     # A minute, nothing to download: to try a machine or a backend with.
