@@ -120,7 +120,7 @@ def fit(
         while not (run.finished or keeper.diverged):
             batches.side = side = sides[run.epochs_done] if sides else own_side
             batches.start(run.epochs_done, run.step)
-            if progressive:
+            if len(set(sides)) > 1:
                 print(f"images of {side} pixels from epoch {run.epochs_done + 1} on")
             with cli.interrupts_wait():
                 if side not in models:
