@@ -16,7 +16,7 @@ from classifier.evaluation.evaluate import images_a_step
 from classifier.training.batches import Batches
 from classifier.training.callback import Keeper
 from classifier.training.fused import fuse
-from classifier.training.head import regression_head
+from classifier.training.head import regression_head, val_figures
 from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import Recipe, image_sides
 from classifier.training.run import Run, describe, in_words
@@ -82,10 +82,8 @@ def fit(
         resumes=run.begun,
     )
 
-    def judge(epoch, figures):
-        if val is not None:  # at the size of the arrays, whatever the epoch's is
-            found = model.evaluate(val, verbose=0, return_dict=True)
-            figures |= {f"val_{name}": value for name, value in found.items()}
+    def judge(epoch, figures):  # at the size of the arrays, whatever the epoch's is
+        figures |= val_figures(model, val)
 
     def pause(epoch, figures):  # where the next epoch has more batches, or larger images
         if batches.first or sides[epoch + 1 : epoch + 2] != [batches.side]:

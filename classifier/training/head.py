@@ -72,8 +72,13 @@ def regression_head(
     began = time.monotonic()
     photographs = Batches(arrays, "train", batch_size, copies=False)
     labels = arrays.labels("train")[photographs.rows]
-    figures = {"accuracy": fit_head(model, photographs, labels)}
-    if val is not None:
-        found = model.evaluate(val, verbose=0, return_dict=True)
-        figures |= {"val_accuracy": found["accuracy"], "val_loss": found["loss"]}
+    figures = {"accuracy": fit_head(model, photographs, labels), **val_figures(model, val)}
     return {**figures, "minutes": (time.monotonic() - began) / 60}
+
+
+def val_figures(model: keras.Model, val: Batches | None) -> dict[str, float]:
+    """Return val_accuracy and val_loss of a compiled network; none where `val` is None."""
+    if val is None:
+        return {}
+    found = model.evaluate(val, verbose=0, return_dict=True)
+    return {f"val_{name}": value for name, value in found.items()}
