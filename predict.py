@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,13 +24,14 @@ from classifier import cli
 from classifier.data.images import MAX_BYTES, ImageError, decode, files_below
 from classifier.errors import UserError
 from classifier.prediction import forward, model_file
-from classifier.prediction.runtime import quicker
+from classifier.prediction.runtime import images_a_step, quicker
+from classifier.prediction.verdict import Verdict, verdicts
 from classifier.processor import cores, cpu_flags
 from classifier.workers import threaded_map
 
-Predictions = list[tuple[str, float]]  # (label, probability), best first
-# Names of images, each with its pixels or its probabilities; or why it has none.
-Batch = list[tuple[str, np.ndarray | UserError]]
+# Names of images, each with its pixels, its features or the verdict on it; or why it has none.
+Batch = list[tuple[str, np.ndarray | Verdict | UserError]]
+Ranked = list[tuple[str, float, float]]  # (label, probability, logit), best first
 
 # 16 images of 64x64 a thread, one of 256x256: larger batches are 2% faster, and want more memory.
 PIXELS_A_THREAD = 16 * 64 * 64
@@ -70,10 +72,13 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     form.add_argument(
         "--json",
         action="store_true",
-        help='a line an image: {"file": ..., "predictions": [{"label": ..., '
-        '"probability": ...}, ...]}',
+        help='a line an image: {"file": ..., "unknown": ..., "predictions": [{"label": ..., '
+        '"probability": ..., "logit": ...}, ...]}; unknown is true for an image of none of the '
+        "classes, null with --always or where the model cannot tell; logits are those before the "
+        "temperature that calibrates the probabilities",
     )
-    form.add_argument("--csv", action="store_true", help="file, rank, label, probability")
+    form.add_argument("--csv", action="store_true", help="file, rank, label, probability, unknown")
+    add("--always", action="store_true", help='name the likeliest class, never say "none of these"')
     add("--strict", action="store_true", help="fail if any image cannot be read")
     args = parser.parse_args(words)
     if args.precision == "bfloat16" and args.runtime == "numpy":
@@ -84,35 +89,37 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
     files = find(args.images)
-    info = model_file.load_info(args.model)
+    weights, info = model_file.load_weights(args.model)
+    head = model_file.head_of(weights, info)
+    if args.always:
+        head = replace(head, known=None)
     runtime = args.runtime
     if runtime == "auto":
         runtime = quicker(info, len(files), cpu_flags())
     if runtime == "numpy":
-        classified = with_numpy(args.model, files)
+        computed = with_numpy(weights, info, files)
     else:
-        classified = with_keras(args.model, files, args.precision)
+        computed = with_keras(weights, info, files, args.precision)
     write = write_json if args.json else csv_writer() if args.csv else write_text
     failed = 0
     with (
-        contextlib.closing(classified),
+        contextlib.closing(computed),
         cli.Counter(len(files), "images") as counter,
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # which `decode` cannot do for itself in threads
-        for batch in classified:
+        for batch in computed:
             if sys.stdout.isatty():
                 counter.clear()
-            for name, result in batch:
+            for name, result in judged(batch, partial(verdicts, head)):
                 if isinstance(result, UserError):
                     if args.strict or len(files) == 1:
                         raise result
                     failed += 1
                     counter.clear()
                     print(f"skipped: {result}", file=sys.stderr)
-                elif np.isfinite(result).all():
-                    best = np.argsort(-result, kind="stable")[: args.top]
-                    write(name, [(info.classes[i], float(result[i])) for i in best])
+                elif np.isfinite(result.probabilities).all():
+                    write(name, ranked(result, info.classes, args.top), result.unknown)
                 else:
                     raise UserError(f"{args.model}: gives no probabilities; train it again")
             sys.stdout.flush()  # what ends a later batch does not cost these results
@@ -127,30 +134,29 @@ def main() -> int:
     return 0
 
 
-def with_numpy(model: Path, files: list[str]) -> Iterator[Batch]:
-    """Yield the probabilities of all files, in order, computed by NumPy."""
-    weights, info = model_file.load_weights(model)
+def with_numpy(
+    weights: model_file.Weights, info: model_file.ModelInfo, files: list[str]
+) -> Iterator[Batch]:
+    """Yield the features of all files, in order, computed by NumPy."""
     many = len(files) >= MANY
     if many:
         cli.keep_freed_memory()
     network = forward.Network(weights, info.enlarge_to, many)
     fair = -(-len(files) // cores())
     step = max(1, min(fair, PIXELS_A_THREAD // max(info.image_size, info.enlarge_to) ** 2))
-    predict = partial(
-        forward.probabilities,
-        lambda images: network(images).probabilities,
-        mirror=info.mirror,
-        threads=2 if len(files) == 1 else 1,
-    )
+    threads = 2 if len(files) == 1 else 1
+    features = partial(forward.averaged, network, mirror=info.mirror, threads=threads)
 
-    def classify(names):
-        return judged(read(names, info.image_size), predict)
+    def compute(names):
+        return judged(read(names, info.image_size), features)
 
-    yield from in_batches(classify, files, step)
+    yield from in_batches(compute, files, step)
 
 
-def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]:
-    """Yield the probabilities of all files, in order, computed by Keras.
+def with_keras(
+    weights: model_file.Weights, info: model_file.ModelInfo, files: list[str], precision: str
+) -> Iterator[Batch]:
+    """Yield the features of all files, in order, computed by Keras.
 
     Raises:
         UserError: Keras or its backend is not installed.
@@ -161,20 +167,19 @@ def with_keras(model: Path, files: list[str], precision: str) -> Iterator[Batch]
         raise UserError(
             f"Keras does not start: {error}; install requirements.txt, or use --runtime numpy"
         ) from error
-    from classifier.evaluation.evaluate import images_a_step
-    from classifier.training.fused import fuse
+    from classifier.training.fused import features_of
     from classifier.training.precision import POLICIES
 
-    network, info = model_file.load(model, POLICIES[precision])
+    network = model_file.filled(weights, info, POLICIES[precision])
     step = min(len(files), images_a_step(max(info.image_size, info.enlarge_to)))
-    fused = fuse(network, step, "frozen")  # the same outputs, sooner
+    compute = features_of(network, step)
 
-    def predict(images):
+    def whole(images):
         full = np.resize(images, (step, *images.shape[1:]))  # another size would be traced anew
-        return fused.predict_on_batch(full)[: len(images)]
+        return compute(full)[: len(images)]
 
     for batch in in_batches(partial(read, size=info.image_size), files, step):
-        yield judged(batch, partial(forward.probabilities, predict, mirror=info.mirror))
+        yield judged(batch, partial(forward.averaged, whole, mirror=info.mirror))
 
 
 def in_batches(
@@ -198,13 +203,13 @@ def read(names: list[str], size: int) -> Batch:
     return batch
 
 
-def judged(batch: Batch, predict: forward.Predict) -> Batch:
-    """Return a batch with probabilities in place of pixels."""
-    images = [pixels for _, pixels in batch if not isinstance(pixels, UserError)]
-    if not images:
+def judged(batch: Batch, judge: Callable[[np.ndarray], Sequence]) -> Batch:
+    """Return a batch with what `judge` makes of the arrays in it, stacked, in their places."""
+    arrays = [array for _, array in batch if not isinstance(array, UserError)]
+    if not arrays:
         return batch
-    rows = iter(predict(np.stack(images)))
-    return [(name, r if isinstance(r, UserError) else next(rows)) for name, r in batch]
+    results = iter(judge(np.stack(arrays)))
+    return [(name, r if isinstance(r, UserError) else next(results)) for name, r in batch]
 
 
 def find(patterns: list[str]) -> list[str]:
@@ -264,30 +269,41 @@ def standard_input() -> io.BytesIO:
     return io.BytesIO(data)
 
 
-def write_text(name: str, predictions: Predictions) -> None:
+def ranked(verdict: Verdict, classes: list[str], top: int) -> Ranked:
+    """Return the classes of the highest probabilities, of equal ones the first."""
+    best = np.argsort(-verdict.probabilities, kind="stable")[:top]
+    return [(classes[i], float(verdict.probabilities[i]), float(verdict.logits[i])) for i in best]
+
+
+def write_text(name: str, predictions: Ranked, unknown: bool | None) -> None:
     print(name)
-    for label, probability in predictions:
+    if unknown:
+        print(f"  none of these (closest: {predictions[0][0]})")
+        return
+    for label, probability, _ in predictions:
         print(f"  {probability:7.2%}  {label}")
 
 
-def write_json(name: str, predictions: Predictions) -> None:
+def write_json(name: str, predictions: Ranked, unknown: bool | None) -> None:
     rows = [
-        {"label": label, "probability": round(probability, 6)} for label, probability in predictions
+        {"label": label, "probability": round(probability, 6), "logit": round(logit, 4)}
+        for label, probability, logit in predictions
     ]
-    print(json.dumps({"file": name, "predictions": rows}))
+    print(json.dumps({"file": name, "unknown": unknown, "predictions": rows}))
 
 
-def csv_writer() -> Callable[[str, Predictions], None]:
+def csv_writer() -> Callable[[str, Ranked, bool | None], None]:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     started = False
 
-    def write_csv(name, predictions):
+    def write_csv(name, predictions, unknown):
         nonlocal started
         if not started:
-            writer.writerow(("file", "rank", "label", "probability"))
+            writer.writerow(("file", "rank", "label", "probability", "unknown"))
             started = True
-        for rank, (label, probability) in enumerate(predictions, 1):
-            writer.writerow((name, rank, label, f"{probability:.6f}"))
+        said = {True: "true", False: "false", None: ""}[unknown]
+        for rank, (label, probability, _) in enumerate(predictions, 1):
+            writer.writerow((name, rank, label, f"{probability:.6f}", said))
 
     return write_csv
 

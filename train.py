@@ -7,17 +7,15 @@ import argparse
 import shlex
 import sys
 from dataclasses import asdict, fields, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from classifier import cli
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
-from classifier.evaluation.evaluate import evaluate, images_a_step, show
+from classifier.evaluation import card, report
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
-from classifier.prediction.forward import probabilities
 from classifier.training import precision
 from classifier.training.pretrained import leak_of
 from classifier.training.recipes import RECIPES, Recipe
@@ -187,8 +185,7 @@ def main() -> int:
                 except KeyboardInterrupt:
                     print(advice(run, folder / "latest.h5"), file=sys.stderr)
                     raise SystemExit(130) from None
-            network, info = evaluate_best(arrays, run, folder)
-            model_file.save(args.model, network, info)
+            finish(args, arrays, run, folder)
         photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
     print(f"model: {args.model}")
     if args.tensorboard_vis:
@@ -257,13 +254,31 @@ def advice(run: Run, latest: Path) -> str:
     )
 
 
-def evaluate_best(
-    arrays: Arrays, run: Run, folder: Path
-) -> tuple["keras.Model", model_file.ModelInfo]:
-    """Print the figures of the run's best epoch; return its network and ModelInfo, with them."""
+def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> None:
+    """Calibrate and judge the best epoch's network; save it, then write its report and card."""
     cli.start_keras()
-    from classifier.training.fused import fuse
+    from classifier.training import assess
 
+    network, info = load_best(run, folder)
+    info.training["command"] = cli.shown("train.py", *sys.argv[1:])
+    judge = assess.judge_of(network, info)
+    head, test = assess.calibrate(judge, arrays, network)
+    if run.leak:
+        print(f"warning: {run.leak}")
+    model_file.save(args.model, network, info)
+    title = f"{args.model.name} on test of {args.data.name}"
+    made = assess.report_on(judge, arrays, head, test, title)
+    page = report.write(args.logs / run.id, made)
+    card.write(args.model.with_suffix(".md"), args.model, made, page)
+    if args.tensorboard_vis:
+        from classifier.training.tensorboard import write_end
+
+        write_end(args.logs / run.id, made)
+    print(f"report: {page}")
+
+
+def load_best(run: Run, folder: Path) -> tuple["keras.Model", model_file.ModelInfo]:
+    """Return the network of the run's best epoch and its ModelInfo; print the epoch's figures."""
     best = folder / "best.h5"
     network, info = model_file.load(best)
     if info.training.get("run") != run.id:
@@ -271,26 +286,15 @@ def evaluate_best(
     epoch = info.training["best_epoch"]
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
     kept = {name: info.training[name] for name in ("start", "history", "end")}
-    figures = in_words(replace(run, **kept).figures_of(epoch))
+    told = in_words(replace(run, **kept).figures_of(epoch))
     if epoch > run.epochs_done:
-        print(f"best: the regression after epoch {run.epochs_done}{figures}")
+        print(f"best: the regression after epoch {run.epochs_done}{told}")
     elif run.epochs_done:
-        print(f"best epoch: {epoch} of {run.epochs_done}{figures}")
+        print(f"best epoch: {epoch} of {run.epochs_done}{told}")
     if epoch and run.start:
         print(f"epoch 0, the regression before any step{in_words(run.start)}")
 
     info.training |= run.progress()
-    step = images_a_step(max(info.image_size, info.enlarge_to))
-    fused = fuse(network, step, "frozen")  # the same outputs, sooner
-    for split in ("val", "test"):
-        if arrays.count(split):
-            info.training[split] = evaluate(
-                partial(probabilities, fused.predict_on_batch, mirror=info.mirror),
-                arrays, split, step,
-            )  # fmt: skip
-            show(split, info.training[split])
-    if run.leak:
-        print(f"warning: {run.leak}")
     return network, info
 
 

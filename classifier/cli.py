@@ -256,7 +256,7 @@ def _open_streams():
             setattr(sys, ("stdin", "stdout", "stderr")[number], stream)
 
 
-def run(main: Callable[[], int], product: str = "output") -> NoReturn:
+def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoReturn:
     """Call `main()` and exit: status 0, or 2 with one line on stderr for what a user can mend.
 
     Args:
@@ -264,8 +264,9 @@ def run(main: Callable[[], int], product: str = "output") -> NoReturn:
         product: "file" where the script's product is a file, which is finished although nobody
             reads what it prints; "output" where it is what it prints, and a reader that ends, as
             `head` does, ends it with status 141, as SIGPIPE would.
+        name: of the script, for its errors; the file's if it is not given.
     """
-    name = Path(sys.argv[0]).name
+    name = name or Path(sys.argv[0]).name
     try:
         _open_streams()
         interrupt_on_sigterm()

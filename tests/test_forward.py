@@ -9,6 +9,7 @@ from small import small_network
 
 from classifier import architecture
 from classifier.prediction import forward
+from classifier.prediction.verdict import Head
 from resnet50 import resnet50
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -52,25 +53,33 @@ def pictures(count, size):
 def test_the_outputs_are_those_of_keras(size, classes, enlarge_to, many):
     network = random_network(size, classes, enlarge_to)
     images = pictures(2, size)
-    parts = [network.output, network.layers[-2].output, network.get_layer("avg_pool").input]
-    inside = keras.Model(network.input, parts)
-    wanted = forward.Outputs(*(np.asarray(part) for part in inside.predict_on_batch(images)))
-    ours = forward.Network(weights_of(network), enlarge_to, many)
-    found = ours(images)
-    assert wanted.probabilities.max() < 0.99  # else the comparison says little
-    assert np.ptp(wanted.probabilities, axis=0).max() > 1e-3
-    np.testing.assert_allclose(found.probabilities, wanted.probabilities, atol=1e-5)
-    for one, other in zip(found[1:], wanted[1:], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
-    assert {part.dtype for part in found} == {np.dtype(np.float32)}
+    pooled = network.get_layer("avg_pool")
+    inside = keras.Model(
+        network.input, [network.output, network.layers[-2].output, pooled.output, pooled.input]
+    )
 
-    mirrored = forward.probabilities(network.predict_on_batch, images, mirror=True)
+    def compare(images, features, maps=None):
+        wanted = inside.predict_on_batch(images)
+        found = (head.probabilities(features), head.logits(features), features, maps)
+        assert wanted[0].max() < 0.99  # else the comparison says little
+        assert np.ptp(wanted[0], axis=0).max() > 1e-3
+        np.testing.assert_allclose(found[0], wanted[0], atol=1e-5)
+        for one, other in [*zip(found, wanted, strict=True)][1 : None if maps is not None else 3]:
+            np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(other).max())
+            assert one.dtype == np.float32
+        return wanted
+
+    weights = weights_of(network)
+    head = Head(*network.layers[-2].get_weights())
+    ours = forward.Network(weights, enlarge_to, many)
+    wanted = compare(images, ours(images), ours.feature_maps(images))
+    mirrored = compare(images[:, :, ::-1], ours(images[:, :, ::-1]))
+    assert np.abs(mirrored[0] - wanted[0]).max() > 1e-4  # the mirror images count
     for threads in (1, 2):
-        both = forward.probabilities(
-            lambda pixels: ours(pixels).probabilities, images, True, threads
-        )
-        np.testing.assert_allclose(both, mirrored, atol=1e-5)
-    assert np.abs(mirrored - wanted.probabilities).max() > 1e-4  # the mirror images count
+        both = forward.averaged(ours, images, True, threads)
+        mean = (wanted[1] + mirrored[1]) / 2
+        np.testing.assert_allclose(head.logits(both), mean, atol=1e-4 * np.abs(mean).max())
+    np.testing.assert_array_equal(forward.averaged(ours, images, False), ours(images))
 
 
 def test_images_as_large_as_asked_for_are_not_enlarged():
@@ -78,9 +87,9 @@ def test_images_as_large_as_asked_for_are_not_enlarged():
         network = random_network(48, 2, enlarge_to=48)
         images = pictures(2, 48)
         for enlarge_to in (32, 48):
-            found = forward.Network(weights_of(network), enlarge_to)(images)
-            wanted = network.predict_on_batch(images)
-            np.testing.assert_allclose(found.probabilities, wanted, atol=1e-5)
+            features = forward.Network(weights_of(network), enlarge_to)(images)
+            found = Head(*network.layers[-2].get_weights()).probabilities(features)
+            np.testing.assert_allclose(found, network.predict_on_batch(images), atol=1e-5)
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (2, 5), (7, 4), (8, 8)])
@@ -102,7 +111,7 @@ def test_image_and_mirror_image_can_be_computed_at_a_time():
         together.wait()
         return views[:, :, 0].mean(axis=(1, 2), keepdims=True)[..., 0]
 
-    found = forward.probabilities(predict, images, mirror=True, threads=2)
+    found = forward.averaged(predict, images, mirror=True, threads=2)
     np.testing.assert_allclose(found, images[:, :, [0, -1]].mean(axis=(1, 2, 3))[:, None])
 
 

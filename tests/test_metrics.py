@@ -1,8 +1,22 @@
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, top_k_accuracy_score
 
-from classifier.evaluation.metrics import mean_per_class_interval, summary, wilson_interval
+from classifier.evaluation import metrics
+from classifier.evaluation.metrics import (
+    auroc,
+    auroc_interval,
+    calibration,
+    calibration_bins,
+    calibration_error,
+    calibration_interval,
+    confidences,
+    mean_per_class_interval,
+    summary,
+    wilson_interval,
+)
 
 
 def test_figures_equal_scikit_learns():
@@ -132,3 +146,110 @@ def test_a_row_that_is_not_finite_is_wrong_and_shows_in_the_loss(value):
         assert figures["accuracy"] == pytest.approx(2 / 3)
         assert figures["top5"] == pytest.approx(2 / 3)
         assert np.isnan(figures["loss"])
+
+
+CONFIDENCE = np.array([0.31, 0.32, 0.34, 0.9, 0.95, 1.0])
+RIGHT = np.array([True, False, False, True, True, False])
+
+
+def test_calibration_error_is_the_mean_gap_of_the_bins():
+    # 0.31 and 0.32 are in (4/15, 5/15], 0.34 in the next, 0.9 in (13/15, 14/15], the rest above.
+    bins = calibration_bins(CONFIDENCE, RIGHT)
+    assert [(n, round(c, 4), r) for n, c, r in bins] == [
+        (2, 0.315, 0.5), (1, 0.34, 0), (1, 0.9, 1), (2, 0.975, 0.5),
+    ]  # fmt: skip
+    wanted = (2 * 0.185 + 0.34 + 0.1 + 2 * 0.475) / 6
+    assert calibration_error(CONFIDENCE, RIGHT) == pytest.approx(wanted)
+    assert calibration_error(np.zeros(3), np.zeros(3, bool)) == 0
+    assert np.isnan(calibration_error(np.zeros(0), np.zeros(0, bool)))
+
+
+def test_adaptive_bins_have_equal_counts():
+    random = np.random.default_rng(0)
+    confidence = random.beta(8, 1, 155)
+    bins = calibration_bins(confidence, random.random(155) < 0.5, adaptive=True)
+    assert {n for n, _, _ in bins} == {10, 11}
+    means = [c for _, c, _ in bins]
+    assert means == sorted(means)
+    # With fewer photographs than bins each has its own.
+    assert calibration_error(CONFIDENCE, RIGHT, adaptive=True) == pytest.approx(
+        np.abs(CONFIDENCE - RIGHT).mean()
+    )
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.8, 0.5])
+def test_calibration_interval_covers_the_truth(temperature, monkeypatch):
+    monkeypatch.setattr(metrics, "RESAMPLES", 200)
+    random = np.random.default_rng(0)
+
+    def draw(count):
+        confidence = random.beta(4, 0.4, count).clip(0.01, 1 - 1e-9)
+        odds = (confidence / (1 - confidence)) ** temperature
+        return confidence, odds / (1 + odds)
+
+    confidence, chance = draw(500_000)
+    truth = calibration_error(confidence, chance)
+    covered, by_chance = 0, []
+    for seed in range(60):
+        confidence, chance = draw(1223)
+        right = random.random(1223) < chance
+        low, high, mean = calibration_interval(confidence, right, seed=seed)
+        assert low <= calibration_error(confidence, right) <= high < low + 0.1
+        covered += low <= truth <= high
+        by_chance.append(mean)
+    assert covered / 60 >= 0.85
+    assert 0.01 < np.mean(by_chance) < 0.04  # what a calibrated model shows of 1,223 photographs
+
+
+def test_calibration_is_of_the_highest_probability():
+    labels = np.array([0, 1, 1, 2])
+    outputs = np.array([[0.6, 0.2, 0.2], [0.8, 0.1, 0.1], [0.1, 0.7, 0.2], [0.3, 0.3, 0.4]])
+    found = calibration(outputs, labels)
+    assert found["ece"] == pytest.approx((0.4 + 0.8 + 0.3 + 0.6) / 4)
+    assert found["ece_low"] <= found["ece"] <= found["ece_high"]
+    assert found["adaptive_ece"] == found["ece"]
+    outputs[2, 0] = np.nan
+    assert np.isnan([*calibration(outputs, labels).values()]).all()
+    assert np.isnan(calibration_error(*confidences(outputs, labels)))
+
+
+def test_auroc_is_how_often_a_positive_is_above_a_negative():
+    random = np.random.default_rng(0)
+    positive, negative = random.integers(3, 9, 40), random.integers(0, 7, 30)
+    apart = positive[:, None] - negative
+    assert auroc(positive, negative) == pytest.approx(((apart > 0) + 0.5 * (apart == 0)).mean())
+
+
+@pytest.mark.parametrize(("shift", "counts"), [(0.5, (60, 40)), (2, (200, 90)), (3, (40, 40))])
+def test_auroc_interval_covers_the_truth(shift, counts):
+    random = np.random.default_rng(0)
+    truth = NormalDist().cdf(shift / 2**0.5)
+    covered = 0
+    for _ in range(500):
+        positive, negative = random.normal(shift, 1, counts[0]), random.normal(0, 1, counts[1])
+        low, high = auroc_interval(positive, negative)
+        assert low <= auroc(positive, negative) <= high
+        covered += low <= truth <= high
+    assert (0.88 if min(counts) == 40 and shift == 3 else 0.92) <= covered / 500 <= 0.985
+
+
+def test_auroc_interval_of_scores_that_do_not_overlap_is_not_a_point():
+    assert auroc_interval(np.arange(30) + 100, np.arange(20)) == wilson_interval(20, 20)
+    low, high = auroc_interval(np.ones(1), np.zeros(1))
+    assert (low, high) == wilson_interval(1, 1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_auroc_interval_has_delongs_variance(tied):
+    """Against the mean over all pairs of placements, written out."""
+    random = np.random.default_rng(0)
+    positive, negative = random.normal(1, 1, 30), random.normal(0, 1, 20)
+    if tied:
+        positive, negative = positive.round(), negative.round()
+    above = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
+    variance = above.mean(axis=1).var(ddof=1) / 30 + above.mean(axis=0).var(ddof=1) / 20
+    area = above.mean()
+    effective = area * (1 - area) / variance
+    assert auroc_interval(positive, negative) == pytest.approx(
+        wilson_interval(area * effective, effective)
+    )

@@ -9,7 +9,9 @@ from small import small_network
 
 from classifier import hdf5
 from classifier.errors import UserError
+from classifier.evaluation.unknown import fit_known
 from classifier.prediction import model_file
+from classifier.prediction.verdict import Head
 
 pytestmark = pytest.mark.usefixtures("eager")
 
@@ -52,6 +54,90 @@ def path(small, tmp_path):
     shutil.copy(small, tmp_path / "model.h5")
     with small_network():
         yield tmp_path / "model.h5"
+
+
+@pytest.fixture
+def knowing(path):
+    """A model file of the small network that knows its known photographs."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 2], 5)  # of the class between there was none to train on
+    features = random.random((10, 32), np.float32) + labels[:, None]
+    head = Head(random.random((32, 3), np.float32), np.zeros(3, np.float32))
+    known = fit_known(head, features, labels, features)
+    info = model_file.ModelInfo(CLASSES, 32, "clean", temperature=1.25, known=known)
+    model_file.save(path, model_file.build(info), info)
+    return path, info
+
+
+def test_what_is_known_is_kept_and_the_head_has_it(knowing):
+    path, info = knowing
+    weights, found = model_file.load_weights(path)
+    head = model_file.head_of(weights, found)
+    assert head.temperature == found.temperature == 1.25
+    for name, value in vars(info.known).items():
+        np.testing.assert_array_equal(getattr(found.known, name), value)
+    assert head.known is found.known
+    assert head.kernel.shape == (32, 3)
+    keras.models.load_model(path, compile=False)
+
+
+UNSOUND = {
+    "temperature": {"temperature": 0.0},
+    "endless": {"temperature": float("inf")},
+    "no numbers": {"known": {"ceiling": "1"}},
+    "too few": {"known": {"energy": [1.0]}},
+    "moved": {"known": {"energy": [1.0], "distance": [0.0, 1.0, 2.0]}},
+    "text": {"known": {"energy": "12"}},
+    "tiny": {"temperature": 1e-300},
+    "surrogate": {"classes": ["a", "b", "\ud800"]},
+    "none": {"known": {"threshold": None}},
+    "not finite": {"known": {"threshold": float("nan")}},
+    "no deviation": {"known": {"distance": [1.0, 0.0]}},
+    "another part": {"known": {"command": "rm"}},
+    "a list": {"known": [1]},
+}
+ARRAYS = {
+    "negative": ("spread", np.full(1, -1, np.float32)),
+    "nan": ("spread", np.full(1, np.nan, np.float32)),
+    "float64": ("spread", np.ones(1)),
+    "no array": ("means", np.float32(1)),
+    "directions": ("means", np.ones((2, 2), np.float32)),
+    "classes": ("means", np.ones((4, 1), np.float32)),
+    "features": ("centre", np.ones(31, np.float32)),
+    "no features": ("centre", np.float32(1)),
+    "transposed": ("projection", np.ones((1, 32), np.float32)),
+    "missing": ("projection", None),
+    "link": ("projection", h5py.ExternalLink("other.h5", "/x")),
+}
+
+
+@pytest.mark.parametrize("how", [*UNSOUND, *ARRAYS])
+def test_what_is_known_must_be_sound(knowing, how):
+    path, _ = knowing
+    with h5py.File(path, "r+") as file:
+        if how in UNSOUND:
+            kept = hdf5.read_json(file, "classifier")
+            del file["classifier"]
+            ((name, value),) = UNSOUND[how].items()
+            kept[name] = {**kept[name], **value} if isinstance(value, dict) else value
+            hdf5.write_json(file, "classifier", kept)
+        else:
+            name, value = ARRAYS[how]
+            del file[f"known/{name}"]
+            if value is not None:
+                file[f"known/{name}"] = value
+    with pytest.raises(UserError, match=r"model\.h5") as caught:
+        model_file.load_info(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_from_before_calibration_is_read(path):
+    with h5py.File(path, "r+") as file:
+        kept = hdf5.read_json(file, "classifier")
+        del file["classifier"], kept["temperature"], kept["known"]
+        hdf5.write_json(file, "classifier", {**kept, "version": 2})
+    info = model_file.load_info(path)
+    assert (info.temperature, info.known) == (1.0, None)
 
 
 def test_configuration_in_the_file_is_never_used(path):
@@ -152,7 +238,7 @@ def test_weights_are_float32_whatever_the_file_has(path, dtype):
 
 def test_a_network_computes_by_the_policy_asked_for_and_no_other_does(path):
     before = keras.config.dtype_policy()
-    loaded, _ = model_file.load(path, "mixed_bfloat16")
+    loaded = model_file.filled(*model_file.load_weights(path), "mixed_bfloat16")
     assert loaded.get_layer("conv1").compute_dtype == "bfloat16"
     assert model_file.load(path)[0].get_layer("conv1").compute_dtype == "float32"
     assert keras.config.dtype_policy() == before

@@ -22,6 +22,7 @@ import predict
 from classifier import cli
 from classifier.errors import UserError
 from classifier.prediction import forward, model_file
+from classifier.prediction.verdict import Known
 
 INFO = model_file.ModelInfo(["dark", "bright"], 32, "clean")
 
@@ -33,13 +34,16 @@ def bright(images):
 
 
 def use(monkeypatch, network, info=INFO):
-    """Make predict.py's network a function from images to probabilities."""
-    monkeypatch.setattr(model_file, "load_info", lambda path: info)
-    monkeypatch.setattr(model_file, "load_weights", lambda path: ({}, info))
+    """Make predict.py's network a function from images to probabilities.
+
+    Its features are their logarithms, and its head leaves them as they are.
+    """
+    count = len(info.classes)
+    head = {"kernel": np.eye(count), "bias": np.zeros(count)}
+    monkeypatch.setattr(model_file, "load_weights", lambda path: ({f"fc{count}": head}, info))
     monkeypatch.setattr(
-        forward, "Network",
-        lambda *_: lambda images: forward.Outputs(network(images), None, None),
-    )  # fmt: skip
+        forward, "Network", lambda *_: lambda images: np.log(np.maximum(network(images), 1e-30))
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -216,10 +220,41 @@ def test_text_and_csv_show_the_best_first_with_its_rank(call, monkeypatch, capsy
     ]  # fmt: skip
     assert printed(monkeypatch, capsys, "--top", "1", "b.png") == ["b.png", "   80.00%  dark"]
     assert printed(monkeypatch, capsys, "--csv", "a.png", "b.png") == [
-        "file,rank,label,probability",
-        "a.png,1,bright,0.800000", "a.png,2,dark,0.200000",
-        "b.png,1,dark,0.800000", "b.png,2,bright,0.200000",
+        "file,rank,label,probability,unknown",
+        "a.png,1,bright,0.800000,", "a.png,2,dark,0.200000,",
+        "b.png,1,dark,0.800000,", "b.png,2,bright,0.200000,",
     ]  # fmt: skip
+
+
+def test_none_of_these_is_said_in_every_form_unless_it_is_not_to_be(call, monkeypatch, capsys):
+    known = Known(
+        centre=np.zeros(2), projection=np.zeros((2, 1)), means=np.zeros((2, 1)),
+        spread=np.zeros(1), ceiling=0.0, energy=(0.0, 1.0), distance=(0.0, 1.0),
+        threshold=np.log(0.9),
+    )  # fmt: skip
+
+    def dim(images):  # what is lost of the two classes' probabilities is the energy's loss
+        return bright(images) * np.where(images.max(axis=(1, 2, 3)) < 60, 0.5, 1.0)[:, None]
+
+    info = model_file.ModelInfo(["dark", "bright"], 32, "clean", temperature=2.0, known=known)
+    use(monkeypatch, dim, info)
+    for name, value in (("a.png", 204), ("b.png", 51)):
+        Image.new("RGB", (8, 8), (value,) * 3).save(name)
+    # sqrt(0.8) : sqrt(0.2) is 2 : 1
+    assert printed(monkeypatch, capsys, "a.png", "b.png") == [
+        "a.png", "   66.67%  bright", "   33.33%  dark", "b.png", "  none of these (closest: dark)",
+    ]  # fmt: skip
+    assert printed(monkeypatch, capsys, "--csv", "--top", "1", "a.png", "b.png")[1:] == [
+        "a.png,1,bright,0.666667,false", "b.png,1,dark,0.666667,true",
+    ]  # fmt: skip
+    rows = [json.loads(line) for line in printed(monkeypatch, capsys, "--json", "a.png", "b.png")]
+    assert [row["unknown"] for row in rows] == [False, True]
+    assert rows[1]["predictions"][0] == {
+        "label": "dark", "probability": 0.666667, "logit": pytest.approx(np.log(0.4), abs=1e-4),
+    }  # fmt: skip
+    assert printed(monkeypatch, capsys, "--always", "b.png")[1] == "   66.67%  dark"
+    always = json.loads(printed(monkeypatch, capsys, "--always", "--json", "b.png")[0])
+    assert always == {**rows[1], "unknown": None}
 
 
 def test_json_and_csv_exclude_each_other(call, capsys):
@@ -396,7 +431,7 @@ def test_a_terminal_shows_how_far_long_work_is_and_nothing_of_it_remains(call, m
 def test_keras_is_asked_where_it_is_quicker(call, monkeypatch):
     asked = []
 
-    def with_keras(model, files, precision):
+    def with_keras(weights, info, files, precision):
         asked.append(precision)
         yield [(name, np.array([0.5, 0.5])) for name in files]
 

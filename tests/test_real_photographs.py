@@ -6,8 +6,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from browser import check_report, needs_browser
 from conftest import ROOT, run
-from small import run_train
+from small import run_train, small_network
 
 from classifier.data import build
 from classifier.data.arrays import Arrays, Description
@@ -129,14 +130,19 @@ def test_original_leaks_and_the_audit_says_so(photographs, groups, tmp_path):
     assert sum(why == "same photograph" for *_, why in found) > 400
 
 
-def test_a_short_training_learns(caltech):
-    """With the small network: the whole one learns in test_whole_way."""
+@pytest.fixture(scope="module")
+def trained(caltech):
+    """A model of three classes: the small network, for the whole one learns in test_whole_way."""
     folder, _ = caltech
     for label in ("airplanes", "Faces_easy", "yin_yang"):
         target = folder / "datasets/three/train" / label
         target.mkdir(parents=True)
         for photo in sorted((folder / "datasets/caltech_101/train" / label).iterdir())[:60]:
             shutil.copy(photo, target)
+    background = folder / "datasets/three/BACKGROUND_Google"
+    background.mkdir()
+    for photo in sorted((folder / "datasets/caltech_101/BACKGROUND_Google").iterdir())[:40]:
+        shutil.copy(photo, background)
     arrays = folder / "datasets/three.h5"
     made = run("prepro.py", "--dataset-path", "datasets/three", "--image-size", 32,
                "--target-per-class", 120, cwd=folder)  # fmt: skip
@@ -145,4 +151,21 @@ def test_a_short_training_learns(caltech):
     words = ("--batch-size", 16, "--num-epochs", 6, "--crop", 0, "--mixup", 0,
              "--precision", "float32")  # fmt: skip
     assert run_train("--data", arrays, "--model", model, "--logs", folder / "logs", *words) == 0
-    assert model_file.load_info(model).training["test"]["accuracy"] > 0.6  # chance is 0.33
+    return model, next((folder / "logs").glob("*/report.html"))
+
+
+def test_a_short_training_learns(trained):
+    with small_network():
+        info = model_file.load_info(trained[0])
+    assert info.training["test"]["accuracy"] > 0.6  # chance is 0.33
+    assert info.known is not None
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [1280, 390])
+def test_its_report_holds_in_a_browser(trained, width):
+    _, page = trained
+    text = page.read_text()
+    assert "40 photographs in" in text
+    assert "Taken for known though they should not be" in text
+    check_report(page, width)

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 
 from classifier.prediction.model_file import ModelInfo
-from classifier.prediction.runtime import quicker
+from classifier.prediction.runtime import images_a_step, quicker
 
 AVX512 = {"fpu", "avx2", "avx512f"}
 
@@ -66,3 +66,9 @@ def test_the_backend_chosen_is_the_one_looked_for(monkeypatch):
 def test_a_backend_that_is_none_leaves_all_to_numpy(monkeypatch, backend):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     assert quicker(info(256), 1_000_000, AVX512) == "numpy"
+
+
+def test_a_step_is_bounded_in_images_and_pixels():
+    assert [images_a_step(side) for side in (32, 224, 256, 448, 1024, 4096)] == [
+        64, 64, 49, 16, 3, 1,
+    ]  # fmt: skip

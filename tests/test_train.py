@@ -21,11 +21,11 @@ from classifier import __version__, cli
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
-from classifier.evaluation.evaluate import evaluate
+from classifier.evaluation.evaluate import Judge, figures
 from classifier.hdf5 import read_json, write_json
 from classifier.prediction import model_file
-from classifier.prediction.forward import probabilities
-from classifier.training import fit, head, precision
+from classifier.prediction.verdict import Head
+from classifier.training import assess, fit, head, precision
 from classifier.training.callback import Keeper
 from classifier.training.run import Run, load
 
@@ -248,11 +248,11 @@ def test_the_model_is_plain_keras_whatever_it_was_trained_in(folder, others):
     # Its figures are those of float32.
     with Arrays(others / "split.h5") as arrays:
         info = model_file.load_info("half.h5")
-        figures = evaluate(
-            lambda images: probabilities(network.predict_on_batch, images, info.mirror),
-            arrays, "test", 2,
-        )  # fmt: skip
-    assert info.training["test"] == pytest.approx(figures, rel=1e-4)
+        features = keras.Model(network.input, network.get_layer("avg_pool").output)
+        found = Judge(features.predict_on_batch, info, 2).of_arrays(arrays, "test")
+        head = Head(*network.layers[-2].get_weights(), info.temperature, info.known)
+        wanted = figures(head, found.features, arrays.labels("test"))
+    assert info.training["test"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_best_model_of_another_run_is_not_judged_as_this_ones(copied):
@@ -381,7 +381,7 @@ def test_the_regression_may_stay_the_best_and_both_figures_are_shown(
     steps = []
     started = head.fit_head
     monkeypatch.setattr(head, "fit_head", lambda *a: steps.append(a[1].batch_size) or started(*a))
-    for module in (train, fit):
+    for module in (assess, fit):
         monkeypatch.setattr(module, "images_a_step", lambda side: steps.append(side) or 5)
     tune = ("--init", copied, "--recipe", "finetune", "--enlarge-to", 48, "--freeze-stages", 5,
             "--num-epochs", 2, "--no-refit", "--label-smoothing", 0.1)  # fmt: skip
@@ -429,7 +429,7 @@ def test_the_head_is_fitted_anew_after_the_last_epoch(
         judged = [(-f["val_accuracy"], f["val_loss"]) for f in (training["start"], epoch, end)]
         best = training["best_epoch"]
         assert judged[best] == min(judged)
-        assert training["val"]["loss"] == pytest.approx(judged[best][1], rel=1e-4)
+        assert training["val"]["uncalibrated_loss"] == pytest.approx(judged[best][1], rel=1e-4)
     else:
         assert training["best_epoch"] == 2
         assert "best: the regression after epoch 1\n" in out
@@ -491,8 +491,7 @@ def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
 def test_the_next_command_can_be_copied(folder, capsys):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit, "fit", lambda *_: None)
-        patch.setattr(train, "evaluate_best", lambda *_: (None, None))
-        patch.setattr(model_file, "save", lambda *_: None)
+        patch.setattr(train, "finish", lambda *_: None)
         run_train(*SHORT, "--model", "my model.h5", "--logs", "my logs", "--tensorboard-vis")
     out = capsys.readouterr().out
     assert "next: python predict.py --model 'my model.h5' " in out

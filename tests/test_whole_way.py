@@ -60,8 +60,16 @@ def test_train_ends_with_the_originals_lines(trained):
         accuracy = re.search(rf"^{name} Accuracy = (.+)% \((\d\.\d{{4}})\)$", result.stdout, re.M)
         assert float(accuracy[1]) == pytest.approx(100 * float(accuracy[2]), abs=0.01)
         assert re.search(rf"^{name} 95% interval = .+% to .+%, n = 6, ", result.stdout, re.M)
+    assert re.search(r"^Test Calibration Error = .+% \(.+% to .+%\), uncalib", result.stdout, re.M)
+    assert "val has fewer than 19 photographs" in result.stdout
     assert result.stderr == ""
     assert (folder / "models/resnet50.h5").is_file()
+    card = (folder / "models/resnet50.md").read_text()
+    (page,) = (folder / "logs").glob("*/report.html")
+    assert f"report: {page.relative_to(folder)}\n" in result.stdout
+    command = "python train.py --data datasets/tiny.h5 -lr 0.005"
+    assert command in page.read_text()
+    assert command in card
 
 
 def test_the_model_says_what_it_is(trained):
@@ -77,6 +85,8 @@ def test_the_model_says_what_it_is(trained):
     assert training["test"]["n"] == 6
     assert training["arguments"]["learning_rate"] == 0.005
     assert training["split_digest"]
+    assert info.temperature != 1
+    assert info.known is None  # val is too small
     # The figures in the file are those of the weights in the file.
     assert training["val"]["accuracy"] == pytest.approx(
         history["val_accuracy"][training["best_epoch"] - 1]
@@ -86,11 +96,11 @@ def test_the_model_says_what_it_is(trained):
 def test_predict_in_every_form(trained, predicted, tmp_path, monkeypatch):
     folder, _ = trained
     photos = [f"datasets/tiny/train/red/image_000{i}.jpg" for i in (1, 2)]
-    text = run("predict.py", photos[0], "--top", 2, cwd=folder)
+    text = run("predict.py", photos[0], "--top", 2, "--always", cwd=folder)
     assert text.returncode == 0, text.stderr
     assert len(text.stdout.splitlines()) == 3
     assert text.stdout.splitlines()[0] == photos[0]
-    assert text.stdout == predicted(photos[0], "--top", 2)[1]
+    assert text.stdout == predicted(photos[0], "--top", 2, "--always")[1]
 
     monkeypatch.setattr(
         sys, "stdin", SimpleNamespace(buffer=io.BytesIO((folder / photos[0]).read_bytes()))
@@ -149,7 +159,7 @@ def rows_of(text):
 def test_keras_names_the_same_as_numpy(trained, predicted, monkeypatch):
     """In whole batches and a last one that is not, with a file in it that is no image."""
     folder, _ = trained
-    monkeypatch.setattr("classifier.evaluation.evaluate.MAX_IMAGES", 5)
+    monkeypatch.setattr("classifier.prediction.runtime.MAX_IMAGES", 5)
     red = folder / "datasets/tiny/train/red"
     (folder / "text.jpg").write_text("no image")
     words = ("--json", red, "text.jpg")
@@ -285,10 +295,11 @@ def fetch(url, **query):
 def test_tensorboard_shows_curves_pictures_and_graph(server):
     for _ in range(100):  # it loads the logs in the background
         tags = json.loads(fetch(f"{server}/data/plugin/scalars/tags"))
-        if len(tags) == 2 and "epoch_learning_rate" in next(iter(tags.values())):
+        if len(tags) == 3 and all(tags.values()):
             break
         time.sleep(0.1)
-    train, validation = sorted(tags)
+    end, train, validation = sorted(tags)
+    assert {"test/accuracy", "test/ece"} <= set(tags[end])
     assert train.endswith("scratch/train")
     assert validation.endswith("scratch/validation")
     for run_name, tag in (
@@ -298,7 +309,13 @@ def test_tensorboard_shows_curves_pictures_and_graph(server):
         points = json.loads(fetch(f"{server}/data/plugin/scalars/scalars", run=run_name, tag=tag))
         assert [step for _, step, _ in points] == [0, 1]
 
-    pictures = json.loads(fetch(f"{server}/data/plugin/images/tags"))[train]
+    images = json.loads(fetch(f"{server}/data/plugin/images/tags"))
+    assert set(images[end]) == {"report/confusion", "report/calibration"}
+    by_epoch = json.loads(
+        fetch(f"{server}/data/plugin/images/images", run=validation, tag="confusion", sample=0)
+    )
+    assert [picture["step"] for picture in by_epoch] == [0, 1]
+    pictures = images[train]
     (tag,) = pictures
     listed = json.loads(fetch(f"{server}/data/plugin/images/images", run=train, tag=tag, sample=0))
     picture = fetch(f"{server}/data/plugin/images/individualImage?{listed[0]['query']}&x")
@@ -306,3 +323,27 @@ def test_tensorboard_shows_curves_pictures_and_graph(server):
     assert pictures[tag]["samples"] >= 8
     graphs = json.loads(fetch(f"{server}/data/plugin/graphs/info"))
     assert any(graphs[train]["tags"].values()) or graphs[train]["run_graph"]
+
+
+def test_tensorboard_has_settings_and_figures_side_by_side(server):
+    def ask(name, **query):
+        request = urllib.request.Request(
+            f"{server}/data/plugin/hparams/{name}", json.dumps(query).encode(),
+            {"Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read())
+
+    experiment = ask("experiment", experimentName="")
+    settings = {info["name"] for info in experiment["hparamInfos"]}
+    assert {"recipe", "learning_rate", "batch_size", "seed"} <= settings
+    metrics = [{"metric": {"tag": "test/accuracy", "group": ""}}]
+    groups = ask(
+        "session_groups", experimentName="", startIndex=0, sliceSize=10, colParams=metrics,
+        allowedStatuses=["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"],
+    )  # fmt: skip
+    (group,) = groups["sessionGroups"]
+    assert group["hparams"]["learning_rate"] == pytest.approx(0.005)
+    values = group["metricValues"]
+    (value,) = (value for value in values if value["name"]["tag"] == "test/accuracy")
+    assert 0 <= value["value"] <= 1

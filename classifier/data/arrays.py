@@ -254,9 +254,14 @@ class Arrays:
         """Return the photographs' perceptual hashes, uint8 (N, 2, 32)."""
         return self.file[split]["hash"][:]
 
+    @property
+    def folder(self) -> Path:
+        """Where prepro.py's defaults have the photographs: beside the file, of the same name."""
+        return self.path.with_suffix("")
+
     def held_out(self) -> Path | None:
         """Return the path of a test photograph that is still where prepro.py found it, or None."""
-        folder = self.path.with_suffix("")
+        folder = self.folder
         return next((folder / s for s in self.sources("test") if (folder / s).is_file()), None)
 
 

@@ -5,7 +5,6 @@ product, or for many images sixteen small ones, in float32.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -13,29 +12,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 from classifier import architecture
 from classifier.workers import threaded_map
 
-Predict = Callable[[np.ndarray], np.ndarray]  # from images to probabilities
+# From RGB pixels 0..255, (N, height, width, 3), to what the head is given, float32 (N, features):
+# the mean of each of the last feature maps.
+Compute = Callable[[np.ndarray], np.ndarray]
 
 # Makes of a kernel of 3 values the 4 by which sums of 4 pixels are multiplied: two outputs take 4
 # multiplications then, not 6. F(2, 3) of Lavin and Gray 2015, arXiv:1509.09308.
 WINOGRAD = np.float32([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
-class Outputs(NamedTuple):
-    """What the network makes of N images, as float32 arrays.
-
-    Attributes:
-        probabilities: (N, classes).
-        logits: (N, classes), what the probabilities are the softmax of.
-        features: (N, height, width, 2048), the last feature map, whose mean the head is given.
-    """
-
-    probabilities: np.ndarray
-    logits: np.ndarray
-    features: np.ndarray
-
-
 class Network:
-    """A trained `resnet50`.
+    """A trained `resnet50` but for its head, which is in verdict.py.
 
     Args:
         weights: {layer: {"kernel": ...}} as in `architecture.weight_shapes`, float32; the kernels
@@ -52,7 +39,6 @@ class Network:
         many: bool = False,
     ):
         self.enlarge_to = enlarge_to
-        *_, self.head = weights.values()
         self.layers = {
             conv: folded(**weights[conv], **weights[norm])
             for conv, norm, _, _ in architecture.convolutions(architecture.MIN_SIZE)
@@ -64,8 +50,12 @@ class Network:
                 if len(kernel) == 3
             }
 
-    def __call__(self, images: np.ndarray) -> Outputs:
-        """Compute the network for RGB pixels 0..255, (N, height, width, 3)."""
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the features, (N, 2048), of RGB pixels 0..255, (N, height, width, 3)."""
+        return self.feature_maps(images).mean(axis=(1, 2))
+
+    def feature_maps(self, images: np.ndarray) -> np.ndarray:
+        """Return the last feature maps, (N, rows, columns, 2048), for such pixels."""
         x = images.astype(np.float32)
         if self.enlarge_to > max(images.shape[1:3]):
             x = enlarged(x, self.enlarge_to)
@@ -79,8 +69,7 @@ class Network:
             x = self._convolve(x, f"res{name}_branch2c")
             x += shortcut
             x = self._relu(x)
-        logits = x.mean(axis=(1, 2)) @ self.head["kernel"] + self.head["bias"]
-        return Outputs(softmax(logits), logits, x)
+        return x
 
     def _convolve(self, x, name, stride=1):
         kernel, bias = self.layers[name]
@@ -193,19 +182,15 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def probabilities(
-    predict: Predict, images: np.ndarray, mirror: bool, threads: int = 1
-) -> np.ndarray:
-    """Return a network's probabilities for a batch of images.
+def averaged(compute: Compute, images: np.ndarray, mirror: bool, threads: int = 1) -> np.ndarray:
+    """Return the features of a batch of images, float32 (N, features).
 
     Args:
-        predict: the network, from images to probabilities.
+        compute: the network.
         images: RGB pixels 0..255, (N, size, size, 3).
-        mirror: take the mean of those for the images and for their mirror images.
+        mirror: take the mean of those of the images and of their mirror images; their logits are
+            the means of both then, too.
         threads: 2 to compute both at a time.
-
-    Returns:
-        float32 array (N, classes).
     """
     views = [images, images[:, :, ::-1]] if mirror else [images]
-    return np.mean(list(threaded_map(predict, views, threads)), axis=0)
+    return np.mean(list(threaded_map(compute, views, threads)), axis=0)

@@ -1,8 +1,9 @@
 """The model file between train.py and predict.py: one .h5 file that describes itself.
 
 It is a Keras model in HDF5, so `keras.models.load_model` reads it too, with a dataset more,
-`classifier`: the JSON text of a ModelInfo. This program reads nothing of the Keras part but the
-weights, as plain arrays, into its own network: no code or configuration of the file is ever used.
+`classifier`, the JSON text of a ModelInfo, and the arrays of its Known in a group, `known`. This
+program reads nothing of the Keras part but the weights, as plain arrays, into its own network: no
+code or configuration of the file is ever used.
 """
 
 import logging
@@ -16,12 +17,15 @@ import numpy as np
 from classifier.architecture import MIN_SIZE, weight_shapes
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import DAMAGE, find_datasets, member, open_hdf5, read_json, write_json
+from classifier.hdf5 import DAMAGE, dataset, find_datasets, member, open_hdf5, read_json, write_json
+from classifier.prediction.verdict import HIGHEST, LOWEST, Head, Known
 
 if TYPE_CHECKING:
     import keras
 
-VERSION = 2
+VERSION = 3
+READ = (2, VERSION)  # 2 had no temperature and no Known
+KNOWN_ARRAYS = ("centre", "projection", "means", "spread")
 Weights = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel": ...}}
 MAX_CLASSES, MAX_SIZE = 100_000, 4096
 
@@ -38,6 +42,8 @@ class ModelInfo:
         enlarge_to: pixels to which the network enlarges its input; 0: it does not.
         mirror: whether predictions are averaged over image and mirror image.
         leak: why its figures are too good, in words; "" if nothing is known against them.
+        temperature: which its logits are divided by for calibrated probabilities.
+        known: by which unknown photographs are told; None where nothing was fitted.
     """
 
     classes: list[str]
@@ -47,6 +53,8 @@ class ModelInfo:
     enlarge_to: int = 0
     mirror: bool = False
     leak: str = ""
+    temperature: float = 1.0
+    known: Known | None = None
 
 
 def build(info: ModelInfo, policy: str = "float32") -> "keras.Model":
@@ -84,10 +92,14 @@ def save(path: Path, network: "keras.Model", info: ModelInfo) -> None:
     absl.setLevel(logging.ERROR)
     try:
         with atomic_write(path) as temporary:
-            reserve(temporary, 4 * network.count_params() + 1_500_000)
+            known = sum(getattr(info.known, name).nbytes for name in KNOWN_ARRAYS if info.known)
+            reserve(temporary, 4 * network.count_params() + known + 1_500_000)
             network.save(temporary, include_optimizer=False)
             with h5py.File(temporary, "r+") as file:
-                write_json(file, "classifier", {"version": VERSION, **asdict(info)})
+                kept = {"version": VERSION, **asdict(info)}
+                for name in KNOWN_ARRAYS if info.known else ():
+                    file[f"known/{name}"] = kept["known"].pop(name)
+                write_json(file, "classifier", kept)
     finally:
         absl.setLevel(level)
 
@@ -119,26 +131,40 @@ def load_weights(path: Path) -> tuple[Weights, ModelInfo]:
     return weights, info
 
 
-def load(path: Path, policy: str = "float32") -> tuple["keras.Model", ModelInfo]:
-    """Read a model file into a network of Keras that computes by this dtype policy.
+def head_of(weights: Weights, info: ModelInfo) -> Head:
+    """Return the Head of a model, from what `load_weights` returns."""
+    *_, last = weights.values()
+    return Head(**last, temperature=info.temperature, known=info.known)
+
+
+def load(path: Path) -> tuple["keras.Model", ModelInfo]:
+    """Read a model file into a network of Keras, float32.
 
     Raises:
         UserError: as `load_weights`.
     """
     weights, info = load_weights(path)
+    return filled(weights, info), info
+
+
+def filled(weights: Weights, info: ModelInfo, policy: str = "float32") -> "keras.Model":
+    """Return the network of Keras with weights of `load_weights`, computed by a dtype policy."""
     model = build(info, policy)
     for name, values in weights.items():
         model.get_layer(name).set_weights(list(values.values()))
-    return model, info
+    return model
 
 
 def _info(path, file):
     try:
         kept = read_json(file, "classifier")
-        if kept.pop("version") != VERSION:
+        if kept.pop("version") not in READ:
             raise UserError(f"{path}: a model file of another version; train it again")
         info = ModelInfo(**kept)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        if info.known is not None:
+            arrays = {name: dataset(file, f"known/{name}") for name in KNOWN_ARRAYS}
+            info.known = _known(info, arrays)
+    except (AttributeError, TypeError, *DAMAGE) as error:
         raise UserError(
             f"{path}: not a model file of train.py; train.py --init reads other ResNet-50 weights"
         ) from error
@@ -148,15 +174,48 @@ def _info(path, file):
 
 
 def _sound(info):
-    kinds = (list, int, str, dict, int, bool, str)  # of the fields, in their order
-    values = [getattr(info, part.name) for part in fields(info)]
+    kinds = (list, int, str, dict, int, bool, str, float)  # of the first fields, in their order
+    values = [getattr(info, part.name) for part in fields(info)][: len(kinds)]
     return (
         all(type(value) is kind for value, kind in zip(values, kinds, strict=True))
+        and LOWEST <= info.temperature <= HIGHEST
         and 2 <= len(info.classes) <= MAX_CLASSES
-        and all(isinstance(name, str) for name in info.classes)
+        and all(_is_text(name) for name in info.classes)
         and MIN_SIZE <= info.image_size <= MAX_SIZE
         and 0 <= info.enlarge_to <= MAX_SIZE
     )
+
+
+def _is_text(name):
+    try:
+        return bool(name.encode())
+    except (AttributeError, UnicodeEncodeError):
+        return False
+
+
+def _known(info, parts):
+    """Return the Known of a file's JSON and arrays; raise ValueError if they are none."""
+    if any(part is None or part.dtype != np.float32 for part in parts.values()):
+        raise ValueError("arrays are missing")
+    *_, head = weight_shapes(len(info.classes)).values()
+    directions, features = parts["spread"].shape, head["kernel"][0]
+    shapes = (features,), (features, *directions), (len(parts["means"]), *directions), directions
+    small = len(directions) == 1 and directions[0] < len(parts["means"]) <= len(info.classes)
+    if not small or tuple(part.shape for part in parts.values()) != shapes:
+        raise ValueError("arrays do not fit")
+    arrays = {name: part[()] for name, part in parts.items()}
+    known = Known(**arrays, **info.known)
+    numbers = [known.ceiling, *known.energy, *known.distance, known.threshold]
+    sound = (
+        len(known.energy) == len(known.distance) == 2
+        and all(type(number) is float for number in numbers)
+        and all(np.isfinite(part).all() for part in (numbers, *arrays.values()))
+        and min(known.energy[1], known.distance[1]) > 0
+        and known.spread.min() >= 0
+    )
+    if not sound:
+        raise ValueError("numbers are no numbers")
+    return known
 
 
 def layer_weights(

@@ -1,4 +1,7 @@
-"""Which of two runtimes names images sooner: NumPy starts at once, Keras may compute faster."""
+"""Which of two runtimes names images sooner: NumPy starts at once, Keras may compute faster.
+
+And how many images Keras is given at a time.
+"""
 
 import importlib.util
 import os
@@ -7,6 +10,8 @@ from collections.abc import Collection
 from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
+# 64 images of 1,024 pixels would take about 13 GB.
+MAX_IMAGES, MAX_PIXELS = 64, 64 * 224 * 224
 BACKENDS = ("tensorflow", "jax", "torch")
 SIDES = (64, 256)  # pixels of the images that the rates below are of
 # Seconds to start, and images/s of both sides: float32, 2 cores.
@@ -16,6 +21,11 @@ RATES = {
     # An Intel Xeon without AMX.
     "avx512": {"numpy": (0.2, 260, 16.5), "keras": (9.2, 252, 21)},
 }
+
+
+def images_a_step(side: int) -> int:
+    """Return how many images of `side` pixels, after enlarging, are computed at a time."""
+    return max(1, min(MAX_IMAGES, MAX_PIXELS // side**2))
 
 
 def quicker(info: ModelInfo, count: int, flags: Collection[str]) -> str:

@@ -12,11 +12,11 @@ import numpy as np
 from classifier import cli
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
-from classifier.evaluation.evaluate import images_a_step
+from classifier.prediction.runtime import images_a_step
 from classifier.training.batches import Batches
 from classifier.training.callback import Keeper
 from classifier.training.fused import fuse
-from classifier.training.head import regression_head, val_figures
+from classifier.training.head import figures_of, outputs_of, regression_head
 from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import Recipe, image_sides
 from classifier.training.run import Run, describe, in_words
@@ -83,7 +83,12 @@ def fit(
     )
 
     def judge(epoch, figures):  # at the size of the arrays, whatever the epoch's is
-        figures |= val_figures(model, val)
+        if val is None:
+            return
+        outputs = outputs_of(model, val)
+        figures |= figures_of(model, val, outputs)
+        if logs is not None:
+            board.show_confusion(epoch, arrays.labels("val"), outputs.argmax(axis=1))
 
     def pause(epoch, figures):  # where the next epoch has more batches, or larger images
         if batches.first or sides[epoch + 1 : epoch + 2] != [batches.side]:
@@ -99,7 +104,8 @@ def fit(
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
 
-        callbacks.insert(1, TensorBoard(logs, batches))  # for the Keeper may end the epoch's hooks
+        board = TensorBoard(logs, batches)
+        callbacks.insert(1, board)  # for the Keeper may end the epoch's hooks
 
     def regression():
         figures = regression_head(model, arrays, min(batch_size, images_a_step(largest)), val)

@@ -16,6 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 from classifier import architecture
+from classifier.prediction.forward import Compute
 
 # Side in pixels of the largest output that a convolution of this size computes as a matrix product.
 PRODUCT_SIDE = {1: 12, 3: 2}  # 3x3 ones at most 2
@@ -77,6 +78,18 @@ def fuse(
 
     inputs = keras.Input((side, side, 3), name="image") if side else None
     return keras.models.clone_model(model, inputs, clone_function=replace, call_function=call)
+
+
+def features_of(model: keras.Model, batch_size: int) -> Compute:
+    """Return what computes the features of a `resnet50` in its fused form, for its head.
+
+    Args:
+        model: `resnet50`.
+        batch_size: as in `fuse`.
+    """
+    fused = fuse(model, batch_size, "frozen")
+    features = keras.Model(fused.input, fused.get_layer("avg_pool").output)
+    return lambda images: np.asarray(features.predict_on_batch(images), np.float32)
 
 
 def stage(name: str) -> int:

@@ -7,6 +7,7 @@ from classifier.architecture import weight_shapes
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
+from classifier.evaluation.evaluate import leak_on
 from classifier.hdf5 import open_hdf5
 from classifier.prediction.model_file import layer_weights, load_info
 
@@ -93,15 +94,7 @@ def leak_of(path: str, arrays: Arrays) -> str:
     with open_hdf5(path, "weights file") as file:
         if "classifier" not in file:
             return ""
-    info = load_info(path)
-    if info.leak or info.protocol == "original":
-        return f"{path}, which it starts from: {info.leak or LEAK_WARNING}"
-    if info.training.get("split_digest") != arrays.split_digest:
-        return (
-            f"{path}, which it starts from, was trained on another split: "
-            "test photographs may be among those it has learned"
-        )
-    return ""
+    return leak_on(arrays, load_info(path), f"{path}, which it starts from")
 
 
 def applications_name(name: str) -> str:

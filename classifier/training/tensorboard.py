@@ -1,16 +1,19 @@
-"""What TensorBoard shows of a run: curves, learning rate, graph and a batch of inputs."""
+"""What TensorBoard shows of a run: curves, graph, inputs, confusion by epoch, and the report."""
 
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from classifier.evaluation import pictures
+from classifier.evaluation.report import Report, matrix, similar_order
 from classifier.training.batches import Batches
 
 IMAGES = 32
 
 
 class TensorBoard(keras.callbacks.TensorBoard):
-    """Keras' TensorBoard callback, with images of the first training batch.
+    """Keras' TensorBoard callback, with images of the first training batch and of confusion.
 
     Args:
         folder: the run's own folder below the log folder.
@@ -38,3 +41,53 @@ class TensorBoard(keras.callbacks.TensorBoard):
                 max_outputs=IMAGES,
                 description=names,
             )
+
+    def show_confusion(self, epoch: int, labels: np.ndarray, said: np.ndarray) -> None:
+        """Write the confusion matrix of val after an epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            labels: int array (N,), class numbers.
+            said: int array (N,), those that the network gave.
+        """
+        import tensorflow as tf
+
+        classes = self.batches.arrays.classes
+        counts = np.zeros((len(classes), len(classes)), int)
+        np.add.at(counts, (labels, said), 1)
+        picture = pictures.confusion(counts, classes, f"val, epoch {epoch + 1}")
+        with self._val_writer.as_default():
+            tf.summary.image("confusion", pictures.as_pixels(picture)[None], step=epoch)
+
+
+def write_end(folder: Path, made: Report) -> None:
+    """Write a report's pictures, and for the HParams tab the run's settings and test figures.
+
+    Args:
+        folder: of the run.
+        made: its Report.
+    """
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api as hparams
+
+    counts, classes, training = matrix(made), made.info.classes, made.info.training
+    order = similar_order(counts)
+    shown = {
+        "confusion": pictures.confusion(
+            counts[np.ix_(order, order)], [classes[i] for i in order], "test"
+        ),
+        "calibration": pictures.reliability(
+            made.head.probabilities(made.known.features), made.labels, "test"
+        ),
+    }
+    if made.head.known:
+        scores = made.head.scores(made.known.features)
+        others = made.unknown and made.head.scores(made.unknown.features)
+        threshold = made.head.known.threshold
+        shown["none of these"] = pictures.score_histogram(scores, others, threshold)
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        for name, picture in shown.items():
+            tf.summary.image(f"report/{name}", pictures.as_pixels(picture)[None], step=0)
+        hparams.hparams(training["arguments"])
+        for name, value in made.figures.items():
+            tf.summary.scalar(f"test/{name}", value, step=0)

@@ -1,0 +1,222 @@
+"""Judge a model on finished arrays, or on a folder of class folders."""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+
+# As in predict.py: images are computed side by side, each product by one thread.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+from classifier import cli
+from classifier.data.archive import BACKGROUND
+from classifier.data.arrays import Arrays
+from classifier.data.images import files_below
+from classifier.data.splits import SPLITS
+from classifier.errors import UserError
+from classifier.evaluation import report
+from classifier.evaluation.evaluate import Judge, about, figures, leak_on, unknown_figures
+from classifier.evaluation.unknown import FEWEST
+from classifier.files import make_folder, same_file
+from classifier.prediction import forward, model_file
+from classifier.processor import cores
+
+NAME = "classifier.evaluation"
+PIXELS_A_STEP = 16 * 64 * 64  # of a thread
+
+
+def parse_args(words: list[str] | None = None) -> argparse.Namespace:
+    parser = cli.Parser(prog=f"python -m {NAME}", description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("data", type=Path, nargs="?", metavar="ARRAYS", help="arrays of prepro.py")
+    add("--model", type=Path, default=Path("models/resnet50.h5"), metavar="FILE",
+        help="a model of train.py")  # fmt: skip
+    add("--split", choices=SPLITS, help="of the arrays (default: test)")
+    add("--folder", type=Path, metavar="DIR",
+        help="judge on the images in DIR/<class>/ instead of arrays")  # fmt: skip
+    add("--unknown", type=Path, metavar="DIR",
+        help="images of none of the classes (default: BACKGROUND_Google in the folder of the "
+        "arrays' name beside them, or in that of --folder, if it is there)")  # fmt: skip
+    add("--mistakes", type=Path, metavar="FILE",
+        help="write the files that were named wrongly as CSV, those first of which the model is "
+        "surest")  # fmt: skip
+    add("--report", type=Path, metavar="DIR",
+        help="where the report goes (default: a folder in logs/ named after the model and what it "
+        "is judged on)")  # fmt: skip
+    add("--json", action="store_true", help="print the figures as JSON, shares from 0 to 1")
+    args = parser.parse_args(words)
+    if (args.data is None) == (args.folder is None):
+        parser.error("give either ARRAYS or --folder DIR")
+    if args.split and args.folder:
+        parser.error("argument --split: a folder has none; leave it")
+    args.split = args.split or "test"
+    if args.mistakes and args.mistakes.is_dir():
+        parser.error(f"argument --mistakes: {args.mistakes} is a folder; give a file")
+    for path in (args.data, args.model):
+        if args.mistakes and path and same_file(args.mistakes, path):
+            parser.error(f"argument --mistakes: {path} would be lost; give another file")
+    if args.report is None:
+        judged = args.split if args.data else args.folder.resolve().name
+        args.report = Path("logs", f"{args.model.stem}-{judged}")
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    weights, info = model_file.load_weights(args.model)
+    head = model_file.head_of(weights, info)
+    place = args.data.with_suffix("") if args.data else args.folder
+    folder, unknown = unknown_files(args.unknown, place / BACKGROUND, args.model, info)
+    for target in filter(None, (args.report, args.mistakes and args.mistakes.parent)):
+        make_folder(target)
+    step = max(1, PIXELS_A_STEP // max(info.image_size, info.enlarge_to) ** 2)
+    network = forward.Network(weights, info.enlarge_to, many=True)
+    judge = Judge(network, info, step, cores())
+    cli.keep_freed_memory()
+    with contextlib.ExitStack() as stack:
+        if args.data:
+            arrays = stack.enter_context(Arrays(args.data))
+            leak = check(arrays, args.split, args.model, info)
+            # Copies are no photographs of their own, but in a test split that has them by design.
+            rows = None if args.split != "train" else np.flatnonzero(arrays.copies("train") == 0)
+            known, labels = judge.of_arrays(arrays, args.split, rows), arrays.labels(args.split)
+            labels = labels if rows is None else labels[rows]
+            judged, data = f"{args.split} of {args.data}", about(arrays)
+        else:
+            files, labels = class_folders(args.folder, info.classes)
+            known, read = judge.of_files(files, str(args.folder))
+            labels, judged, leak = labels[read], str(args.folder), ""
+            data = {"folder": judged}
+        found, others = figures(head, known.features, labels), None
+        if unknown:
+            others, _ = judge.of_files(unknown, str(folder))
+            found |= unknown_figures(head, known.features, others.features)
+            data["none of the classes"] = f"{len(others.names):,} photographs in {folder}"
+        made = report.Report(
+            f"{args.model} on {judged}", info, head, known, labels, found, others, leak, data,
+            cli.shown("-m", NAME, *sys.argv[1:]),
+        )  # fmt: skip
+        page = report.write(args.report, made)
+    said = {"model": str(args.model), "judged": judged, **found}
+    if unknown:
+        said["unknown"] = str(folder)
+    print(json.dumps(said)) if args.json else show(said)
+    if args.mistakes:
+        rows = report.mistakes(made)
+        report.write_csv(args.mistakes, report.COLUMNS, rows)
+        print(f"mistakes: {args.mistakes}, {len(rows)} files", file=sys.stderr)
+    print(f"report: {page}", file=sys.stderr)
+    return 0
+
+
+def unknown_files(
+    asked: Path | None, beside: Path, model: Path, info: model_file.ModelInfo
+) -> tuple[Path, list[Path]]:
+    """Return the folder of images of none of the classes, and the files in it; none if none is.
+
+    Args:
+        asked: the folder asked for, or None.
+        beside: the one to take then, if it is there.
+        model: path of the model.
+        info: its ModelInfo.
+
+    Raises:
+        UserError: the folder asked for has no files, or the model cannot tell.
+    """
+    if asked is None:
+        return beside, files_below(beside) if info.known and beside.is_dir() else []
+    if not info.known:
+        raise UserError(
+            f"--unknown: {model} cannot tell, for it is of an earlier version, or val had fewer "
+            f"than {FEWEST} photographs; train it again"
+        )
+    files = files_below(asked) if asked.is_dir() else []
+    if not files:
+        raise UserError(f"--unknown: {asked}: no such folder, or no files in it; give another")
+    return asked, files
+
+
+def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -> str:
+    """Warn if figures on arrays are too good, and return why; "" if nothing is known.
+
+    Raises:
+        UserError: the arrays are not for the model, or the split is empty.
+    """
+    if arrays.classes != info.classes:
+        raise UserError(f"{arrays.path}: its classes are not those of {model}; give its own arrays")
+    if arrays.image_size != info.image_size:
+        raise UserError(
+            f"{arrays.path}: images of {arrays.image_size} pixels, {model} takes "
+            f"{info.image_size}: prepro.py --image-size {info.image_size} makes them"
+        )
+    if arrays.count(split) == 0:
+        raise UserError(f"--split {split}: empty in {arrays.path}; give another")
+    leak = (
+        leak_on(arrays, info, f"{model}, the model judged")
+        or {
+            "train": f"{model} was trained on train",
+            "val": f"{model} was chosen on val, and its temperature and threshold are fitted to it",
+            "test": "",
+        }[split]
+    )
+    if leak:
+        print(f"warning: {leak}", file=sys.stderr)
+    return leak
+
+
+def class_folders(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
+    """Return the files in folders named as classes, and their class numbers, int64 (N,).
+
+    Raises:
+        UserError: no such folder, one that is no class, or no files.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; --folder needs DIR/<class>/ below it")
+    files, labels = [], []
+    for place in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if place.name.startswith(".") or place.name == BACKGROUND:
+            continue
+        if place.name not in classes:
+            raise UserError(
+                f"{place}: not a class of the model; rename it, or move it away and give --unknown"
+            )
+        found = files_below(place)
+        files += found
+        labels += [classes.index(place.name)] * len(found)
+    if not files:
+        raise UserError(f"{folder}: no images; --folder needs DIR/<class>/ with images below it")
+    return files, np.array(labels)
+
+
+def show(found: dict) -> None:
+    """Print figures for people."""
+
+    def row(name, key, more="", low="_low", high="_high"):
+        span = f"{found[key + low if key + low in found else low]:.2%} to "
+        span += f"{found[key + high if key + high in found else high]:.2%}"
+        print(f"{name:19} {found[key]:7.2%}   ({span}{more})")
+
+    print(f"{found['model']} on {found['judged']}: n = {found['n']}, with 95% intervals")
+    row("accuracy", "accuracy", low="low", high="high")
+    row("mean per class", "mean_per_class")
+    print(f"{'top 5':19} {found['top5']:7.2%}")
+    print(f"{'loss':19} {found['loss']:7.4f}   (uncalibrated {found['uncalibrated_loss']:.4f})")
+    row("calibration error", "ece",
+        f"; of a calibrated model {found['ece_by_chance']:.2%}; uncalibrated "
+        f"{found['uncalibrated_ece']:.2%}")  # fmt: skip
+    row("in adaptive bins", "adaptive_ece",
+        f"; of a calibrated model {found['adaptive_ece_by_chance']:.2%}")  # fmt: skip
+    if "accepted" in found:
+        row("known, accepted", "accepted")
+    if "auroc" in found:
+        print(f"on {found['unknown']}: n = {found['unknown_n']}, which show none of the classes")
+        row("AUROC", "auroc")
+        row("unknown, rejected", "rejected")
+
+
+if __name__ == "__main__":
+    cli.run(main, name=NAME)

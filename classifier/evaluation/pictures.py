@@ -1,0 +1,129 @@
+"""The pictures of a report, drawn by matplotlib: figures to be saved as SVG or PNG."""
+
+import io
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classifier.evaluation import metrics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#2b6ca3", "#d9822b", "#9aa5ad"
+
+
+def new_figure(width: float, height: float) -> tuple["Figure", object]:
+    """Return matplotlib's figure and axes; the size is in inches."""
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # of its cache, once
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def as_svg(figure: "Figure") -> bytes:
+    """Return a figure as an SVG file, its text as text; of equal figures it is the same."""
+    import matplotlib
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def as_pixels(figure: "Figure") -> np.ndarray:
+    """Return a figure as RGB pixels, uint8 (height, width, 3)."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def curves(history: dict[str, list[float]], start: dict, end: dict, name: str) -> "Figure":
+    """Draw a figure of train and val by epoch; the regressions before and after are points.
+
+    Args:
+        history: {figure: [in epoch 1, ...]} of a run.
+        start: figures before the first epoch, or {}.
+        end: figures of the head fitted anew after the last epoch, or {}.
+        name: "accuracy" or "loss".
+    """
+    figure, axes = new_figure(4.6, 3.2)
+    for key, label, colour in ((name, "train", ORANGE), (f"val_{name}", "val", BLUE)):
+        values = history.get(key, [])
+        epochs = range(1, len(values) + 1)
+        if values:
+            axes.plot(
+                epochs, values, "o-" if len(values) < 20 else "-", color=colour, ms=3, label=label
+            )
+        for figures, epoch in ((start, 0), (end, len(values) + 1)):
+            if key in figures:
+                axes.plot(epoch, figures[key], "D", color=colour, ms=5,
+                          label=None if values else label)  # fmt: skip
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.25)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+    return figure
+
+
+def reliability(probabilities: np.ndarray, labels: np.ndarray, title: str) -> "Figure":
+    """Draw accuracy by confidence in bins, and how many photographs each bin has.
+
+    Args:
+        probabilities: float array (N, classes).
+        labels: int array (N,), class numbers.
+        title: of the diagram.
+    """
+    figure, axes = new_figure(3.6, 3.4)
+    bins = metrics.calibration_bins(*metrics.confidences(probabilities, labels))
+    counts, confidence, accuracy = (np.array(part) for part in zip(*bins, strict=True))
+    axes.plot([0, 1], [0, 1], "--", color=GREY, lw=1)
+    axes.vlines(confidence, np.minimum(confidence, accuracy), np.maximum(confidence, accuracy),
+                color=ORANGE, lw=2)  # fmt: skip
+    axes.scatter(confidence, accuracy, 12 + 300 * counts / counts.sum(), color=BLUE, zorder=3)
+    axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.04), xlabel="confidence", ylabel="accuracy")
+    axes.set_title(title, fontsize=10)
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def score_histogram(known: np.ndarray, unknown: np.ndarray | None, threshold: float) -> "Figure":
+    """Draw the scores of known photographs, and of unknown ones if there are any."""
+    figure, axes = new_figure(5.4, 3.2)
+    parts = [known] if unknown is None else [known, unknown]
+    low, high = np.quantile(np.concatenate(parts), (0.005, 1))
+    bins = np.linspace(low, high, 50)
+    for scores, label, colour in zip(parts, ("known", "unknown"), (BLUE, ORANGE), strict=False):
+        axes.hist(scores.clip(low), bins, density=True, color=colour, alpha=0.6, label=label)
+    axes.axvline(threshold, color="black", lw=1)
+    axes.annotate(" threshold", (threshold, axes.get_ylim()[1]), va="top", fontsize=9)
+    axes.set(xlabel="score, higher where a photograph fits what is known", yticks=[])
+    axes.legend(frameon=False)
+    return figure
+
+
+def confusion(matrix: np.ndarray, classes: list[str], title: str) -> "Figure":
+    """Draw a confusion matrix as shares of each true class.
+
+    Args:
+        matrix: int array (classes, classes), rows the true classes.
+        classes: names in the order of the rows.
+        title: of the picture.
+    """
+    side = max(3.5, 0.12 * len(classes) + 1.5)
+    figure, axes = new_figure(side, side)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    size = 8 if len(classes) <= 20 else 5
+    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
+    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.set_title(title, fontsize=10)
+    return figure
