@@ -1,6 +1,6 @@
 """Train ResNet-50 on the arrays of prepro.py and save the model that is best on val.
 
-arrays -> fit, with checkpoints -> evaluate the best epoch -> model
+arrays -> fit, with checkpoints -> judge the best epoch -> model, report and model card
 """
 
 import argparse
@@ -8,7 +8,7 @@ import shlex
 import sys
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from classifier import cli
 from classifier.data.arrays import Arrays
@@ -110,7 +110,7 @@ def make_parser(recipe: str) -> cli.Parser:
     add = parser.add_argument_group("output").add_argument
     add("--tensorboard-vis", action="store_true", help="log curves and images for TensorBoard")
     add("--logs", type=Path, default=Path("logs"), metavar="DIR",
-        help="folder in which each run gets a folder for TensorBoard")
+        help="folder in which each run gets a folder, for its report and for TensorBoard")
     add("--print-summary", action="store_true", help="print the layers before training")
     # fmt: on
     return parser
@@ -131,6 +131,11 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
 
     if args.model.suffix != ".h5" or args.model.is_dir():
         parser.error(f"argument --model: {args.model} is no file whose name ends in .h5")
+    if not card.may_stand_at(args.model.with_suffix(".md")):
+        parser.error(
+            f"argument --model: {args.model.with_suffix('.md')}, where its card goes, is something "
+            "else; give another name"
+        )
     if same_file(args.data, args.model):
         parser.error(f"argument --model: {args.model} is the file of --data; give another")
     if args.init == "scratch":
@@ -157,6 +162,7 @@ def main() -> int:
     decisive = ("init", "recipe", *SETTINGS, "batch_size", "patience", "precision", "seed")
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
+        report.check_packages()
         make_folder(folder)
         make_folder(args.logs)
         with locked(args.model):
@@ -183,11 +189,12 @@ def main() -> int:
                         args.save_every, args.save_every_minutes, logs,
                     )  # fmt: skip
                 except KeyboardInterrupt:
-                    print(advice(run, folder / "latest.h5"), file=sys.stderr)
-                    raise SystemExit(130) from None
-            finish(args, arrays, run, folder)
+                    stopped(run, folder)
+            try:
+                finish(args, arrays, run, folder)
+            except KeyboardInterrupt:
+                stopped(run, folder)
         photograph = arrays.held_out() or "images/test.jpg"  # for a first prediction
-    print(f"model: {args.model}")
     if args.tensorboard_vis:
         print(f"curves: tensorboard --logdir={shlex.quote(str(args.logs))}   (run {run.id})")
     print(f"next: {cli.shown('predict.py', '--model', args.model, photograph)}")
@@ -242,15 +249,25 @@ def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Mode
     return network
 
 
+def lasting_words() -> list[str]:
+    """Return the words of the command line but for --resume and --restart."""
+    return [word for word in sys.argv[1:] if not word.startswith("--res")]
+
+
+def stopped(run: Run, folder: Path) -> NoReturn:
+    """End a run that a signal stopped: say what is kept of it."""
+    print(advice(run, folder / "latest.h5"), file=sys.stderr)
+    raise SystemExit(130)
+
+
 def advice(run: Run, latest: Path) -> str:
     """Return what to tell who stopped a run: what is kept of it, and how to go on."""
     kept = "no checkpoint was due yet"
     if latest.exists():
         kept = f"{latest} is from {load(latest).place}"
-    words = [word for word in sys.argv[1:] if not word.startswith("--res")]
     return (
         f"\nstopped after {run.place} (--num-epochs {run.arguments['num_epochs']}); {kept}. "
-        f"To go on:\n  {cli.shown(sys.argv[0], *words, '--resume')}"
+        f"To go on:\n  {cli.shown(sys.argv[0], *lasting_words(), '--resume')}"
     )
 
 
@@ -260,12 +277,14 @@ def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> 
     from classifier.training import assess
 
     network, info = load_best(run, folder)
-    info.training["command"] = cli.shown("train.py", *sys.argv[1:])
+    info.training["command"] = cli.shown("train.py", *lasting_words())
     judge = assess.judge_of(network, info)
     head, test = assess.calibrate(judge, arrays, network)
     if run.leak:
         print(f"warning: {run.leak}")
+    args.model.with_suffix(".md").unlink(missing_ok=True)  # an earlier model's card
     model_file.save(args.model, network, info)
+    print(f"model: {args.model}")
     title = f"{args.model.name} on test of {args.data.name}"
     made = assess.report_on(judge, arrays, head, test, title)
     page = report.write(args.logs / run.id, made)

@@ -414,10 +414,8 @@ def draw_curve() -> None:
 
 def new_picture() -> tuple:
     """Return matplotlib's figure and axes, for a picture that is the same each time."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise UserError(f"{error}: pip install -r requirements-dev.txt") from error
+    import matplotlib
+
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "results"
     from matplotlib import pyplot

@@ -88,7 +88,8 @@ def test_a_network_that_gives_no_numbers_is_one_line(tiny_arrays):
 
 def test_arrays_are_put_in_words(tiny_arrays):
     with Arrays(tiny_arrays) as arrays:
-        found = about(arrays)
+        found, leak = about(arrays)
+    assert leak == ""
     assert found["protocol"] == "clean, seed 0"
     assert found["photographs"] == "train 24 and 24 augmented copies, val 6, test 6"
     assert found["audit"].startswith("no photograph, near-duplicate")
@@ -97,8 +98,9 @@ def test_arrays_are_put_in_words(tiny_arrays):
         for name in ("count", "copies"):
             setattr(arrays, name, getattr(finished, name))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(evaluate, "overlaps", lambda *_: [()] * 1200)
-            found = about(arrays)
+            patch.setattr(evaluate, "overlaps", lambda *_, **__: [()] * 1200)
+            found, leak = about(arrays)
+    assert leak == "the audit found 1,200 overlaps between the splits"
     assert found["audit"] == "1,200 overlaps between the splits"
     assert found["near-duplicates"] == "not looked for"
 

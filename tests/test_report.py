@@ -12,6 +12,7 @@ import pytest
 from browser import check_report, needs_browser
 from sklearn.metrics import confusion_matrix, precision_score, recall_score
 
+from classifier.errors import UserError
 from classifier.evaluation import card, pictures, report
 from classifier.evaluation.evaluate import Photographs, figures, unknown_figures
 from classifier.evaluation.report import Report
@@ -86,10 +87,12 @@ def test_figures_are_scikit_learns(made):
     assert [row["support"] for row in rows] == [40, 30, 0, 10]
     for figure, score in (("precision", precision_score), ("recall", recall_score)):
         wanted = score(made.labels, said, labels=range(4), average=None, zero_division=np.nan)
-        assert [row[figure] for row in rows] == pytest.approx(wanted, nan_ok=True)
-        for row in rows:
-            inside = row[f"{figure}_low"] <= row[figure] <= row[f"{figure}_high"]
-            assert inside or np.isnan(row[figure])
+        for row, value in zip(rows, wanted, strict=True):
+            if np.isnan(value):
+                assert row[figure] is None
+            else:
+                assert row[figure] == pytest.approx(value)
+                assert row[f"{figure}_low"] <= row[figure] <= row[f"{figure}_high"]
     pairs = report.confused(made)
     assert sum(pair["count"] for pair in pairs) == (said != made.labels).sum() > 0
     assert [pair["count"] for pair in pairs] == sorted(
@@ -149,7 +152,7 @@ def test_the_page_has_every_part_and_needs_nothing_else(made, tmp_path):
     assert {file.name for file in path.parent.iterdir()} == {
         "report.html", "report.json", "classes.csv", "mistakes.csv",
     }  # fmt: skip
-    kept = json.loads((path.parent / "report.json").read_text())
+    kept = json.loads((path.parent / "report.json").read_text(), parse_constant=pytest.fail)
     assert kept["figures"] == pytest.approx(made.figures)
     assert kept["training"]["code"] == "0.2.0 abc"
     for name, rows in (("classes", 4), ("mistakes", len(report.mistakes(made)))):
@@ -170,7 +173,7 @@ def test_the_page_of_a_perfect_model_that_knows_nothing(made):
     said = " ".join(" ".join(page.texts).split())
     assert "curves" not in page.ids
     assert said.count("No photograph was named wrongly.") == 2
-    assert "it names a class whatever it is shown" in said
+    assert "names a class whatever it is shown" in said
     assert "These figures are too good: it has seen them" in said
 
 
@@ -199,17 +202,110 @@ def test_the_card_says_what_the_model_is(made, tmp_path):
     path = tmp_path / "model.md"
     card.write(path, tmp_path / "model.h5", made, tmp_path / "report.html")
     text = path.read_text()
-    for part in ("# model.h5", f"| accuracy | {made.figures['accuracy']:.1%} |", "CC BY" if False
-                 else card.UNKNOWN_LICENCE, "python train.py --data 'a b.h5'", "divided by 0.8000",
-                 "- protocol: clean", "scales them to 32x32, the network to 64x64",
-                 "zebra", "<b>cat</b>", "- versions: keras 3.15.1"):  # fmt: skip
+    for part in (
+        "# model.h5",
+        f"| accuracy | {made.figures['accuracy']:.1%} |",
+        card.UNKNOWN_LICENCE,
+        "python train.py --data 'a b.h5'",
+        "divided by 0.8000",
+        "- protocol: clean",
+        "scales them to 32x32, the network to 64x64",
+        "zebra",
+        "&lt;b&gt;cat&lt;/b&gt;",
+        "- versions: keras 3.15.1",
+    ):
         assert part in text, part
     info = replace(made.info, classes=["Faces", *map(str, range(99)), "yin_yang"], known=None)
     card.write(path, tmp_path / "model.h5", replace(made, info=info, leak="seen"), path)
     text = path.read_text()
     assert "CC BY 4.0" in text
     assert "too good:** seen" in text
-    assert "too few photographs of val" in text
+    assert "it names one of them whatever it is shown" in text
+
+
+def test_a_card_takes_the_place_of_a_card_alone(made, tmp_path):
+    path = tmp_path / "notes.md"
+    assert card.may_stand_at(path)
+    path.write_text("# My notes")
+    assert not card.may_stand_at(path)
+    assert not card.may_stand_at(tmp_path)
+    card.write(path, tmp_path / "notes.h5", made, tmp_path / "report.html")
+    assert card.may_stand_at(path)
+
+
+def few(made, count, classes=None):
+    """The report of the first photographs alone, with other class names."""
+    known = made.known
+    known = Photographs(known.names[:count], known.features[:count], known.pixels)
+    info = replace(made.info, classes=classes or CLASSES)
+    found = figures(made.head, known.features, made.labels[:count])
+    return replace(made, info=info, known=known, labels=made.labels[:count], figures=found,
+                   unknown=None)  # fmt: skip
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_page_of_few_photographs(made, tmp_path, count):
+    text = report.write(tmp_path, few(made, count)).read_text()
+    assert f"{count} photograph" in text
+    json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_names_may_hold_anything(made, tmp_path):
+    """TeX, letters that no font has, and bytes that are no text."""
+    odd = few(made, 80, ["US$5_$", "\u732b\u72ac", "</script><script>", "a|b\n# c"])
+    names = [f"{name}\udcff</td>" for name in odd.known.names]
+    odd = replace(odd, known=replace(odd.known, names=names))
+    text = report.write(tmp_path, odd).read_text()
+    assert "</script><script>" not in text
+    assert text.count("<script>") == 1
+    pictures.as_pixels(pictures.confusion(report.matrix(odd), odd.info.classes, "title"))
+    card.write(tmp_path / "card.md", tmp_path / "my model.h5", odd, tmp_path / "report.html")
+    told = (tmp_path / "card.md").read_text()
+    assert "\n# c" not in told
+    assert "predict.py --model" in told
+    assert "'" in told.split("predict.py --model")[1][:5]  # quoted for the shell
+    with (tmp_path / "mistakes.csv").open(errors="surrogateescape", newline="") as file:
+        assert {row["file"] for row in csv.DictReader(file)} <= set(names)
+
+
+def test_a_page_of_a_thousand_classes_stays_small(made):
+    random = np.random.default_rng(0)
+    count, labels = 1000, np.repeat(np.arange(1000), 20)
+    said = np.where(random.random(20_000) < 0.5, labels, random.integers(0, count, 20_000))
+    features = np.eye(count, dtype=np.float32)[said]
+    head = Head(np.eye(count, dtype=np.float32), np.zeros(count, np.float32))
+    info = replace(made.info, classes=[f"class {i}" for i in range(count)], known=None)
+    many = Report(
+        "many", info, head, photographs("many", features), labels, figures(head, features, labels)
+    )
+    text = report.page(many, report.per_class(many))
+    assert len(text) < 3_000_000
+    picture = pictures.confusion(report.matrix(many), info.classes, "many")
+    assert max(pictures.as_pixels(picture).shape) <= 1500
+
+
+@pytest.mark.parametrize(
+    ("training", "words"),
+    [
+        ({"best_epoch": 2}, "that of epoch 2."),
+        ({"best_epoch": 0, "start": {"loss": 1}}, "before the first epoch. Diamonds"),
+        ({"best_epoch": 3, "end": {"loss": 1}}, "after the last epoch. Diamonds"),
+        ({"best_epoch": 1, "arguments": {"label_smoothing": 0.1}}, "smoothed labels"),
+    ],
+)
+def test_the_note_below_the_curves_is_true(training, words):
+    history = {"loss": [1.0, 0.9]}
+    note = report.curves_note({"history": history, **training})
+    assert words in note
+    assert "Val" not in note
+    assert "Val" in report.curves_note({"history": {**history, "val_loss": [1, 1]}, **training})
+
+
+def test_missing_packages_are_told_before_training(monkeypatch):
+    report.check_packages()
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: name != "jinja2" or None)
+    with pytest.raises(UserError, match="^jinja2 is not installed: pip install -r requirements"):
+        report.check_packages()
 
 
 @needs_browser

@@ -61,11 +61,11 @@ def test_train_ends_with_the_originals_lines(trained):
         assert float(accuracy[1]) == pytest.approx(100 * float(accuracy[2]), abs=0.01)
         assert re.search(rf"^{name} 95% interval = .+% to .+%, n = 6, ", result.stdout, re.M)
     assert re.search(r"^Test Calibration Error = .+% \(.+% to .+%\), uncalib", result.stdout, re.M)
-    assert "val has fewer than 19 photographs" in result.stdout
+    assert "too few photographs in val (below 19)" in result.stdout
     assert result.stderr == ""
     assert (folder / "models/resnet50.h5").is_file()
     card = (folder / "models/resnet50.md").read_text()
-    (page,) = (folder / "logs").glob("*/report.html")
+    (page,) = (folder / "logs").glob("*-scratch/report.html")
     assert f"report: {page.relative_to(folder)}\n" in result.stdout
     command = "python train.py --data datasets/tiny.h5 -lr 0.005"
     assert command in page.read_text()

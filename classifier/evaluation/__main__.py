@@ -69,10 +69,10 @@ def main() -> int:
     args = parse_args()
     weights, info = model_file.load_weights(args.model)
     head = model_file.head_of(weights, info)
-    place = args.data.with_suffix("") if args.data else args.folder
+    place = args.folder or args.data.parent / args.data.stem
     folder, unknown = unknown_files(args.unknown, place / BACKGROUND, args.model, info)
-    for target in filter(None, (args.report, args.mistakes and args.mistakes.parent)):
-        make_folder(target)
+    if args.mistakes:
+        make_folder(args.mistakes.parent)
     step = max(1, PIXELS_A_STEP // max(info.image_size, info.enlarge_to) ** 2)
     network = forward.Network(weights, info.enlarge_to, many=True)
     judge = Judge(network, info, step, cores())
@@ -85,15 +85,22 @@ def main() -> int:
             rows = None if args.split != "train" else np.flatnonzero(arrays.copies("train") == 0)
             known, labels = judge.of_arrays(arrays, args.split, rows), arrays.labels(args.split)
             labels = labels if rows is None else labels[rows]
-            judged, data = f"{args.split} of {args.data}", about(arrays)
+            judged, (data, overlap) = f"{args.split} of {args.data}", about(arrays)
+            leak = leak or overlap
         else:
-            files, labels = class_folders(args.folder, info.classes)
+            files, labels = class_folders(args.folder, info.classes, args.unknown)
             known, read = judge.of_files(files, str(args.folder))
-            labels, judged, leak = labels[read], str(args.folder), ""
-            data = {"folder": judged}
+            labels, judged, leak = labels[read], str(args.folder), info.leak
+            data = {"folder": judged, "trained on before": "not known of these photographs"}
         found, others = figures(head, known.features, labels), None
         if unknown:
-            others, _ = judge.of_files(unknown, str(folder))
+            try:
+                others, _ = judge.of_files(unknown, str(folder))
+            except UserError as error:
+                if args.unknown:
+                    raise
+                print(f"note: {error}", file=sys.stderr)
+        if others:
             found |= unknown_figures(head, known.features, others.features)
             data["none of the classes"] = f"{len(others.names):,} photographs in {folder}"
         made = report.Report(
@@ -102,13 +109,13 @@ def main() -> int:
         )  # fmt: skip
         page = report.write(args.report, made)
     said = {"model": str(args.model), "judged": judged, **found}
-    if unknown:
+    if others:
         said["unknown"] = str(folder)
-    print(json.dumps(said)) if args.json else show(said)
     if args.mistakes:
         rows = report.mistakes(made)
         report.write_csv(args.mistakes, report.COLUMNS, rows)
         print(f"mistakes: {args.mistakes}, {len(rows)} files", file=sys.stderr)
+    print(json.dumps(said)) if args.json else show(said)
     print(f"report: {page}", file=sys.stderr)
     return 0
 
@@ -168,8 +175,15 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
     return leak
 
 
-def class_folders(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndarray]:
+def class_folders(
+    folder: Path, classes: list[str], unknown: Path | None
+) -> tuple[list[Path], np.ndarray]:
     """Return the files in folders named as classes, and their class numbers, int64 (N,).
+
+    Args:
+        folder: with the class folders.
+        classes: of the model.
+        unknown: folder of images of none of them, which may lie among them, or None.
 
     Raises:
         UserError: no such folder, one that is no class, or no files.
@@ -179,6 +193,8 @@ def class_folders(folder: Path, classes: list[str]) -> tuple[list[Path], np.ndar
     files, labels = [], []
     for place in sorted(path for path in folder.iterdir() if path.is_dir()):
         if place.name.startswith(".") or place.name == BACKGROUND:
+            continue
+        if unknown and same_file(place, unknown):
             continue
         if place.name not in classes:
             raise UserError(

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from classifier.data.arrays import Arrays
-from classifier.data.audit import overlaps
+from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS
 from classifier.data.images import ImageError, decode
 from classifier.data.splits import LEAK_WARNING, SPLITS
@@ -157,14 +157,25 @@ def _decoded(file, size):
         return f"{name}: {getattr(error, 'strerror', None) or error}"
 
 
-def about(arrays: Arrays) -> dict[str, str | int]:
-    """Return what arrays are, in words: protocol, counts, what was left out, and the audit."""
+def about(arrays: Arrays) -> tuple[dict[str, str], str]:
+    """Return what arrays are, in words, and why figures on them are too good, after an audit.
+
+    Args:
+        arrays: an open Arrays.
+
+    Returns:
+        {"protocol": "clean, seed 0", ...}, and "" where the audit finds nothing.
+    """
     counts = []
     for split in SPLITS:
         copies = int((arrays.copies(split) > 0).sum())
         plus = f" and {copies:,} augmented copies" if copies else ""
         counts.append(f"{split} {arrays.count(split) - copies:,}{plus}")
-    found = overlaps(arrays, max(arrays.near_duplicate_bits, MAX_BITS))
+    total = sum(map(arrays.count, SPLITS))
+    with tqdm(total=total, desc="Auditing", unit=" images", disable=None) as bar:
+        found = overlaps(arrays, max(arrays.near_duplicate_bits, MAX_BITS), progress=bar.update)
+    more = " or more" if len(found) == MOST else ""
+    overlap = f"{len(found):,}{more} overlaps between the splits" if found else ""
     groups = arrays.near_duplicates
     return {
         "arrays": str(arrays.path),
@@ -175,11 +186,10 @@ def about(arrays: Arrays) -> dict[str, str | int]:
         if not arrays.leaks
         else "not looked for",
         "left out": f"{len(arrays.left_out):,} files that could not be used",
-        "audit": f"{len(found):,} overlaps between the splits"
-        if found
-        else "no photograph, near-duplicate, known shot or copy of one in two splits",
+        "audit": overlap
+        or "no photograph, near-duplicate, known shot or copy of one in two splits",
         "digest of the splits": arrays.split_digest,
-    }
+    }, overlap and f"the audit found {overlap}"
 
 
 def figures(head: Head, features: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -248,6 +258,8 @@ def show(split: str, figures: dict[str, float]) -> None:
         f"n = {figures['n']}, mean per class = {figures['mean_per_class']:.2%}, "
         f"top 5 = {figures['top5']:.2%}"
     )
+    if split == "val":  # to which temperature and threshold are fitted
+        return
     print(
         f"{name} Calibration Error = {figures['ece']:.2%} ({figures['ece_low']:.2%} to "
         f"{figures['ece_high']:.2%}), uncalibrated {figures['uncalibrated_ece']:.2%}"

@@ -1,7 +1,9 @@
 """The pictures of a report, drawn by matplotlib: figures to be saved as SVG or PNG."""
 
+import contextlib
 import io
 import logging
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +13,7 @@ from classifier.evaluation import metrics
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_NAMES = 150  # classes whose names are legible beside a matrix
 BLUE, ORANGE, GREY = "#2b6ca3", "#d9822b", "#9aa5ad"
 
 
@@ -25,11 +28,19 @@ def new_figure(width: float, height: float) -> tuple["Figure", object]:
     return figure, axes
 
 
+@contextlib.contextmanager
+def _no_warnings():
+    """Let matplotlib draw a box for a letter that its font lacks, and say nothing."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
+        yield
+
+
 def as_svg(figure: "Figure") -> bytes:
     """Return a figure as an SVG file, its text as text; of equal figures it is the same."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
+    with _no_warnings(), matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}):
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
@@ -40,7 +51,8 @@ def as_pixels(figure: "Figure") -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with _no_warnings():
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
@@ -99,7 +111,7 @@ def score_histogram(known: np.ndarray, unknown: np.ndarray | None, threshold: fl
     figure, axes = new_figure(5.4, 3.2)
     parts = [known] if unknown is None else [known, unknown]
     low, high = np.quantile(np.concatenate(parts), (0.005, 1))
-    bins = np.linspace(low, high, 50)
+    bins = np.linspace(low, max(high, low + 1), 50)
     for scores, label, colour in zip(parts, ("known", "unknown"), (BLUE, ORANGE), strict=False):
         axes.hist(scores.clip(low), bins, density=True, color=colour, alpha=0.6, label=label)
     axes.axvline(threshold, color="black", lw=1)
@@ -117,13 +129,15 @@ def confusion(matrix: np.ndarray, classes: list[str], title: str) -> "Figure":
         classes: names in the order of the rows.
         title: of the picture.
     """
-    side = max(3.5, 0.12 * len(classes) + 1.5)
+    side = min(15, max(3.5, 0.12 * len(classes) + 1.5))
     figure, axes = new_figure(side, side)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     size = 8 if len(classes) <= 20 else 5
-    axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=size)
-    axes.set_yticks(range(len(classes)), classes, fontsize=size)
+    if len(classes) <= MOST_NAMES:
+        numbers, how = range(len(classes)), {"fontsize": size, "parse_math": False}
+        axes.set_xticks(numbers, classes, rotation=90, **how)
+        axes.set_yticks(numbers, classes, **how)
     axes.set(xlabel="predicted", ylabel="true")
     axes.set_title(title, fontsize=10)
     return figure

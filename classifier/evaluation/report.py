@@ -8,6 +8,7 @@ mistakes.csv   the photographs named wrongly, the surest mistakes first
 
 import base64
 import csv
+import importlib.util
 import io
 import json
 from collections.abc import Iterable
@@ -18,16 +19,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from classifier.errors import UserError
 from classifier.evaluation import metrics, pictures
 from classifier.evaluation.evaluate import Photographs
 from classifier.evaluation.unknown import REJECTED
-from classifier.files import atomic_write, make_folder
+from classifier.files import atomic_write, locked, make_folder
 from classifier.prediction.model_file import ModelInfo
 from classifier.prediction.verdict import Head
 
 PHOTOS = 24  # shown of mistakes, and of each kind of unknown ones
 SIDE = 160  # pixels of a photograph shown
 PAIRS = 20  # of classes taken for each other
+MOST_ORDERED = 300  # classes for which the best order of the leaves is sought: seconds
 MARGIN, CELL = 110, 11  # of the confusion matrix, in its own units
 COLUMNS = ("file", "label", "label_probability", "predicted", "probability", "unknown")
 
@@ -65,8 +68,7 @@ def write(folder: Path, report: Report) -> Path:
     """Write a report and its figures; each file appears whole. Return the page's path."""
     make_folder(folder)
     classes = per_class(report)
-    write_csv(folder / "mistakes.csv", COLUMNS, mistakes(report))
-    write_csv(folder / "classes.csv", classes[0], classes)
+    text = page(report, classes)
     figures = {
         "title": report.title,
         "command": report.command,
@@ -78,11 +80,21 @@ def write(folder: Path, report: Report) -> Path:
         "confused": confused(report),
         "classes": classes,
     }
-    with atomic_write(folder / "report.json") as path:
-        path.write_text(json.dumps(figures, indent=1) + "\n")
-    with atomic_write(folder / "report.html") as path:
-        path.write_text(page(report, classes), encoding="utf-8", errors="backslashreplace")
+    with locked(folder / "report.html"):
+        write_csv(folder / "mistakes.csv", COLUMNS, mistakes(report))
+        write_csv(folder / "classes.csv", classes[0], classes)
+        with atomic_write(folder / "report.json") as path:
+            path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+        with atomic_write(folder / "report.html") as path:
+            path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return folder / "report.html"
+
+
+def check_packages() -> None:
+    """Raise UserError where a package is missing that a report needs, hours before it is made."""
+    for name in ("jinja2", "matplotlib", "scipy", "sklearn"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"{name} is not installed: pip install -r requirements.txt")
 
 
 def matrix(report: Report) -> np.ndarray:
@@ -115,7 +127,7 @@ def confused(report: Report) -> list[dict]:
 def per_class(report: Report) -> list[dict]:
     """Return a row a class: precision and recall with 95% intervals, in 0..1, and support.
 
-    Precision is NaN where nothing was named so, recall where there are no photographs of a class.
+    Precision is None where nothing was named so, recall where there are no photographs of a class.
     """
     counts = matrix(report)
     rows = []
@@ -127,7 +139,7 @@ def per_class(report: Report) -> list[dict]:
         for figure, count in (("precision", said), ("recall", support)):
             low, high = metrics.wilson_interval(right, count)
             row |= {
-                figure: right / count if count else float("nan"),
+                figure: right / count if count else None,
                 f"{figure}_low": low,
                 f"{figure}_high": high,
             }
@@ -185,7 +197,8 @@ def similar_order(counts: np.ndarray) -> np.ndarray:
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     distance = 1 - (shares + shares.T) / 2
     np.fill_diagonal(distance, 0)
-    return leaves_list(linkage(squareform(distance), "average", optimal_ordering=True))
+    best = len(counts) <= MOST_ORDERED
+    return leaves_list(linkage(squareform(distance), "average", optimal_ordering=best))
 
 
 def template(name: str):
@@ -266,10 +279,21 @@ def learning_curves(training: dict) -> list[str]:
 
 def curves_note(training: dict) -> str:
     """Return what stands below the curves."""
-    notes = [f"The model is that of epoch {training.get('best_epoch')}."]
-    if training.get("start"):
+    history, best = training.get("history", {}), training.get("best_epoch")
+    epochs = len(history.get("loss", []))
+    kept = f"epoch {best}"
+    if best == 0:
+        kept = "the regression before the first epoch"
+    elif best is not None and best > epochs:
+        kept = "the regression after the last epoch"
+    notes = [f"The model is that of {kept}."]
+    if training.get("start") or training.get("end"):
         notes.append("Diamonds are the heads fitted by regression.")
-    return " ".join([*notes, "Val is judged without mirror images here, and uncalibrated."])
+    if "val_loss" in history:
+        notes.append("Val is judged without mirror images here, and uncalibrated.")
+    if training.get("arguments", {}).get("label_smoothing"):
+        notes.append("The losses are of smoothed labels.")
+    return " ".join(notes)
 
 
 def confusion_map(report: Report) -> dict:
@@ -282,13 +306,13 @@ def confusion_map(report: Report) -> dict:
     cells = []
     for row, column in np.argwhere(counts > 0):
         share = counts[row, column] / support[row]
-        colour = "43,108,163" if row == column else "179,64,42"
         word = "right" if row == column else f"taken for {names[column]}"
         cells.append(
             {
                 "x": MARGIN + CELL * int(column),
                 "y": MARGIN + CELL * int(row),
-                "colour": f"rgba({colour},{0.15 + 0.85 * share:.2f})",
+                "kind": "right" if row == column else "wrong",
+                "share": f"{0.3 + 0.7 * share:.2f}",
                 "title": f"{names[row]}: {counts[row, column]} of {support[row]} {word}",
             }
         )
@@ -305,8 +329,11 @@ def class_row(row: dict) -> list[dict]:
     for name, count in (("precision", row["named"]), ("recall", row["support"])):
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         cells += [
-            {"text": f"{row[name]:.1%}" if count else "-", "sort": row[name] if count else -1},
-            {"text": f"{low:.0%} to {high:.0%}", "sort": high - low},
+            {
+                "text": f"{row[name]:.1%}" if count else "-",
+                "sort": f"{row[name]:.4f}" if count else -1,
+            },
+            {"text": f"{low:.0%} to {high:.0%}", "sort": f"{high - low:.4f}"},
         ]
     return cells
 
@@ -333,19 +360,24 @@ def mistakes_shown(report: Report) -> dict:
 def calibration_shown(report: Report) -> dict:
     """Return the reliability diagrams before and after calibration, and the words above them."""
     figures, head = report.figures, report.head
-    plain = replace(head, temperature=1.0)
-    diagrams = [
-        svg(pictures.reliability(which.probabilities(report.known.features), report.labels, title))
-        for which, title in ((plain, "uncalibrated"), (head, f"temperature {head.temperature:.3f}"))
-    ]
+    shown = {"not calibrated": replace(head, temperature=1.0)}
     note = (
-        "Accuracy by confidence in 15 bins; a dot's area is its share of the photographs, the line "
-        "its distance from calibrated. Expected calibration error: uncalibrated "
-        f"{figures['uncalibrated_ece']:.2%}, calibrated {figures['ece']:.2%} "
-        f"({figures['ece_low']:.2%} to {figures['ece_high']:.2%}); in adaptive bins "
-        f"{figures['adaptive_ece']:.2%}. A calibrated model would show "
+        "Accuracy by confidence in 15 bins; a dot grows with its share of the photographs, the "
+        "line is its distance from calibrated. Expected calibration error: "
+    )
+    if head.temperature != 1:
+        shown[f"temperature {head.temperature:.3f}"] = head
+        note += f"uncalibrated {figures['uncalibrated_ece']:.2%}, calibrated "
+    note += (
+        f"{figures['ece']:.2%} ({figures['ece_low']:.2%} to {figures['ece_high']:.2%}); in "
+        f"adaptive bins {figures['adaptive_ece']:.2%}. A calibrated model would show "
         f"{figures['ece_by_chance']:.2%} by chance."
     )
+    features, labels = report.known.features, report.labels
+    diagrams = [
+        svg(pictures.reliability(which.probabilities(features), labels, title))
+        for title, which in shown.items()
+    ]
     return {"reliability": diagrams, "calibration_note": note}
 
 
@@ -353,15 +385,18 @@ def unknown_shown(report: Report) -> dict:
     """Return what the model takes for unknown, and what of the unknown for known."""
     head = report.head
     if head.known is None:
-        note = "The model had too few photographs of val: it names a class whatever it is shown."
+        note = (
+            "The model names a class whatever it is shown: its val split was too small to fit more "
+            "to, or its file is of an earlier version."
+        )
         return {"unknown_note": note, "histogram": "", "unknown_groups": []}
     scores = head.scores(report.known.features)
     threshold = head.known.threshold
     low = np.argsort(scores, kind="stable")
     rejected = [row for row in low if scores[row] < threshold]
     note = (
-        f"Below a score of {threshold:.2f}, which {REJECTED:.0%} of val had at most, a photograph "
-        f"is taken for none of the classes: {len(rejected)} of these {len(scores):,}."
+        f"Below a score of {threshold:.2f}, as at most {REJECTED:.0%} of val's photographs are, a "
+        f"photograph is taken for none of the classes: {len(rejected)} of these {len(scores):,}."
     )
     groups = [("The least known of these photographs:", report.known, rejected)]
     others = None

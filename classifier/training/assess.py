@@ -59,7 +59,7 @@ def calibrate(judge: Judge, arrays: Arrays, network: keras.Model) -> tuple[Head,
         some = judge.of_arrays(arrays, "train", rows, mirror=False).features
         info.known = fit_known(head, some, labels[rows], val)
     else:
-        print(f"val has fewer than {FEWEST} photographs: predict.py will never say none of these")
+        print(f"too few photographs in val (below {FEWEST}): predict.py never says none of these")
     head = Head(kernel, bias, info.temperature, info.known)
     for split, photographs in known.items():
         info.training[split] = figures(head, photographs.features, arrays.labels(split))
@@ -77,16 +77,17 @@ def report_on(judge: Judge, arrays: Arrays, head: Head, test: Photographs, title
         test: photographs of the test split.
         title: of the report.
     """
-    info, found, data = judge.info, dict(judge.info.training["test"]), about(arrays)
+    info, found = judge.info, dict(judge.info.training["test"])
+    data, overlap = about(arrays)
     folder, unknown = arrays.folder / BACKGROUND, None
     if info.known and folder.is_dir():
         try:
             unknown, _ = judge.of_files(files_below(folder), str(folder))
-        except UserError as error:  # which nobody asked for
+        except (UserError, OSError) as error:  # nobody asked for this folder
             print(f"note: {error}", file=sys.stderr)
     if unknown:
         found |= unknown_figures(head, test.features, unknown.features)
         data["none of the classes"] = f"{len(unknown.names):,} photographs in {folder}"
         show_unknown(found)
     labels = arrays.labels("test")
-    return Report(title, info, head, test, labels, found, unknown, info.leak, data)
+    return Report(title, info, head, test, labels, found, unknown, info.leak or overlap, data)

@@ -24,7 +24,7 @@ class Run:
     Attributes:
         arguments: the flags that decide what comes out, {name: plain JSON value}.
         fingerprint: of the arrays' content.
-        id: start and recipe; names the run's TensorBoard folder.
+        id: start and recipe; names the run's folder below the log folder.
         code: version and commit of the program that began it, of `code_version`.
         backend: Keras' backend that it is computed on; "" until Keras is started.
         precision: the number format it is computed in, a key of POLICIES; "" until it is chosen.
