@@ -1,5 +1,6 @@
 """Every command that the README and docs/ name is one that the scripts read."""
 
+import json
 import re
 import shlex
 
@@ -9,19 +10,24 @@ from conftest import ROOT
 import predict
 import prepro
 import train
+from classifier.evaluation import __main__ as evaluation
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted(
     {
         command
         for page in PAGES
-        for command in re.findall(r"python ((?:prepro|train|predict)\.py[^`\n]*)", page.read_text())
+        for command in re.findall(
+            r"python ((?:prepro\.py|train\.py|predict\.py|-m classifier\.evaluation)[^`\n]*)",
+            page.read_text(),
+        )
     }
 )
 PARSE = {
     "prepro.py": prepro.parse_args,
     "train.py": train.parse_args,
     "predict.py": predict.parse_args,
+    "classifier.evaluation": evaluation.parse_args,
 }
 
 
@@ -42,7 +48,7 @@ def test_the_fixed_commands_are_named():
 def test_a_command_is_read(command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").touch()
-    words = shlex.split(command)
+    words = shlex.split(command.removeprefix("-m "))
     PARSE[words[0]](words[1:])
 
 
@@ -51,6 +57,14 @@ def test_the_table_of_speed_is_that_of_its_figures(monkeypatch):
     import speed
 
     assert speed.table(speed.kept()) in (ROOT / "README.md").read_text()
+
+
+def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import insight
+
+    kept = json.loads((ROOT / "benchmarks/results/insight.json").read_text())
+    assert insight.table(kept) in (ROOT / "README.md").read_text()
 
 
 def test_every_file_named_is_there():

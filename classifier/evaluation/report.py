@@ -31,7 +31,8 @@ PHOTOS = 24  # shown of mistakes, and of each kind of unknown ones
 SIDE = 160  # pixels of a photograph shown
 PAIRS = 20  # of classes taken for each other
 MOST_ORDERED = 300  # classes for which the best order of the leaves is sought: seconds
-MARGIN, CELL = 110, 11  # of the confusion matrix, in its own units
+CELL = 11  # of the confusion matrix, in its own units
+LETTER, MOST_MARGIN = 5, 110  # of the names beside it
 COLUMNS = ("file", "label", "label_probability", "predicted", "probability", "unknown")
 
 
@@ -303,21 +304,22 @@ def confusion_map(report: Report) -> dict:
     counts = counts[np.ix_(order, order)]
     names = [classes[number] for number in order]
     support = counts.sum(axis=1)
+    margin = min(MOST_MARGIN, 8 + LETTER * max(map(len, names)))
     cells = []
     for row, column in np.argwhere(counts > 0):
         share = counts[row, column] / support[row]
         word = "right" if row == column else f"taken for {names[column]}"
         cells.append(
             {
-                "x": MARGIN + CELL * int(column),
-                "y": MARGIN + CELL * int(row),
+                "x": margin + CELL * int(column),
+                "y": margin + CELL * int(row),
                 "kind": "right" if row == column else "wrong",
                 "share": f"{0.3 + 0.7 * share:.2f}",
                 "title": f"{names[row]}: {counts[row, column]} of {support[row]} {word}",
             }
         )
-    side = MARGIN + CELL * len(classes)
-    return {"side": side, "margin": MARGIN, "cell": CELL, "names": names, "cells": cells}
+    side = margin + CELL * len(classes)
+    return {"side": side, "margin": margin, "cell": CELL, "names": names, "cells": cells}
 
 
 def class_row(row: dict) -> list[dict]:
