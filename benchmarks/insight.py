@@ -112,7 +112,7 @@ def compared(path: Path, model: Path) -> dict[str, dict[str, float]]:
     from classifier.training.head import INVERSE_PENALTY, MAX_ITERATIONS
 
     network, info = model_file.load(model)
-    step = images_a_step(max(info.image_size, info.enlarge_to))
+    step = images_a_step(info.side)
     straight = features_of(network, step)
     views = [
         Judge(compute, info, step)

@@ -21,7 +21,7 @@ from PIL import Image
 import predict
 from classifier import cli
 from classifier.errors import UserError
-from classifier.prediction import forward, model_file
+from classifier.prediction import forward, model_file, runtime
 from classifier.prediction.verdict import Known
 
 INFO = model_file.ModelInfo(["dark", "bright"], 32, "clean")
@@ -312,7 +312,7 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
         def flush(self):
             self.out = self.getvalue()
 
-    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 2 * 32 * 32)
+    monkeypatch.setattr(runtime, "PIXELS_A_THREAD", 2 * 32 * 32)
     for name in "abcd":
         photo(f"{name}.png")
     stream, read = Stream(), predict.read_image
@@ -330,7 +330,7 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
 
 
 def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkeypatch):
-    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(runtime, "PIXELS_A_THREAD", 32 * 32)
     monkeypatch.setattr(predict, "cores", lambda: 4)
     names = [f"{number}.png" for number in range(30)]
     for name in names:
@@ -349,7 +349,7 @@ def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkey
 
 
 def test_a_warning_of_a_decoder_is_not_shown_from_threads_either(call, monkeypatch):
-    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(runtime, "PIXELS_A_THREAD", 32 * 32)
     monkeypatch.setattr(predict, "cores", lambda: 4)
     decode = predict.decode
 
@@ -406,7 +406,7 @@ class Terminal(io.StringIO):
 
 
 def test_a_terminal_shows_how_far_long_work_is_and_nothing_of_it_remains(call, monkeypatch):
-    monkeypatch.setattr(predict, "PIXELS_A_THREAD", 32 * 32)
+    monkeypatch.setattr(runtime, "PIXELS_A_THREAD", 32 * 32)
     monkeypatch.setattr(cli.Counter, "EVERY", 0)
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -81,7 +81,7 @@ class Page(HTMLParser):
 def test_figures_are_scikit_learns(made):
     said = made.head.logits(made.known.features).argmax(axis=1)
     counts = confusion_matrix(made.labels, said, labels=range(4))
-    np.testing.assert_array_equal(report.matrix(made), counts)
+    np.testing.assert_array_equal(made.matrix, counts)
     rows = report.per_class(made)
     assert [row["class"] for row in rows] == CLASSES
     assert [row["support"] for row in rows] == [40, 30, 0, 10]
@@ -186,7 +186,7 @@ def test_pictures_are_the_same_each_time_and_have_pixels(made):
         "reliability": lambda: pictures.reliability(probabilities, made.labels, "title"),
         "histogram": lambda: pictures.score_histogram(np.arange(9.0), np.arange(5.0), 2.0),
         "alone": lambda: pictures.score_histogram(np.arange(9.0), None, 2.0),
-        "confusion": lambda: pictures.confusion(report.matrix(made), CLASSES, "title"),
+        "confusion": lambda: pictures.confusion(made.matrix, CLASSES, "title"),
     }
     for name, function in draw.items():
         svg = pictures.as_svg(function())
@@ -258,7 +258,7 @@ def test_names_may_hold_anything(made, tmp_path):
     text = report.write(tmp_path, odd).read_text()
     assert "</script><script>" not in text
     assert text.count("<script>") == 1
-    pictures.as_pixels(pictures.confusion(report.matrix(odd), odd.info.classes, "title"))
+    pictures.as_pixels(pictures.confusion(odd.matrix, odd.info.classes, "title"))
     card.write(tmp_path / "card.md", tmp_path / "my model.h5", odd, tmp_path / "report.html")
     told = (tmp_path / "card.md").read_text()
     assert "\n# c" not in told
@@ -280,7 +280,7 @@ def test_a_page_of_a_thousand_classes_stays_small(made):
     )
     text = report.page(many, report.per_class(many))
     assert len(text) < 3_000_000
-    picture = pictures.confusion(report.matrix(many), info.classes, "many")
+    picture = pictures.confusion(many.matrix, info.classes, "many")
     assert max(pictures.as_pixels(picture).shape) <= 1500
 
 

@@ -23,10 +23,10 @@ from classifier.evaluation.evaluate import Judge, about, figures, leak_on, unkno
 from classifier.evaluation.unknown import FEWEST
 from classifier.files import make_folder, same_file
 from classifier.prediction import forward, model_file
+from classifier.prediction.runtime import images_a_thread
 from classifier.processor import cores
 
 NAME = "classifier.evaluation"
-PIXELS_A_STEP = 16 * 64 * 64  # of a thread
 
 
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
@@ -69,13 +69,11 @@ def main() -> int:
     args = parse_args()
     weights, info = model_file.load_weights(args.model)
     head = model_file.head_of(weights, info)
-    place = args.folder or args.data.parent / args.data.stem
-    folder, unknown = unknown_files(args.unknown, place / BACKGROUND, args.model, info)
+    asked = unknown_files(args.unknown, args.model, info) if args.unknown else []
     if args.mistakes:
         make_folder(args.mistakes.parent)
-    step = max(1, PIXELS_A_STEP // max(info.image_size, info.enlarge_to) ** 2)
     network = forward.Network(weights, info.enlarge_to, many=True)
-    judge = Judge(network, info, step, cores())
+    judge = Judge(network, info, images_a_thread(info.side), cores())
     cli.keep_freed_memory()
     with contextlib.ExitStack() as stack:
         if args.data:
@@ -86,20 +84,19 @@ def main() -> int:
             known, labels = judge.of_arrays(arrays, args.split, rows), arrays.labels(args.split)
             labels = labels if rows is None else labels[rows]
             judged, (data, overlap) = f"{args.split} of {args.data}", about(arrays)
-            leak = leak or overlap
+            leak, place = leak or overlap, arrays.folder
         else:
             files, labels = class_folders(args.folder, info.classes, args.unknown)
             known, read = judge.of_files(files, str(args.folder))
             labels, judged, leak = labels[read], str(args.folder), info.leak
+            place = args.folder
             data = {"folder": judged, "trained on before": "not known of these photographs"}
-        found, others = figures(head, known.features, labels), None
-        if unknown:
-            try:
-                others, _ = judge.of_files(unknown, str(folder))
-            except UserError as error:
-                if args.unknown:
-                    raise
-                print(f"note: {error}", file=sys.stderr)
+        found = figures(head, known.features, labels)
+        folder, others = args.unknown or place / BACKGROUND, None
+        if asked:
+            others, _ = judge.of_files(asked, str(folder))
+        elif info.known:
+            others = judge.of_folder(folder)
         if others:
             found |= unknown_figures(head, known.features, others.features)
             data["none of the classes"] = f"{len(others.names):,} photographs in {folder}"
@@ -120,31 +117,21 @@ def main() -> int:
     return 0
 
 
-def unknown_files(
-    asked: Path | None, beside: Path, model: Path, info: model_file.ModelInfo
-) -> tuple[Path, list[Path]]:
-    """Return the folder of images of none of the classes, and the files in it; none if none is.
-
-    Args:
-        asked: the folder asked for, or None.
-        beside: the one to take then, if it is there.
-        model: path of the model.
-        info: its ModelInfo.
+def unknown_files(folder: Path, model: Path, info: model_file.ModelInfo) -> list[Path]:
+    """Return the files in the folder of --unknown.
 
     Raises:
-        UserError: the folder asked for has no files, or the model cannot tell.
+        UserError: there are none, or the model cannot tell.
     """
-    if asked is None:
-        return beside, files_below(beside) if info.known and beside.is_dir() else []
     if not info.known:
         raise UserError(
             f"--unknown: {model} cannot tell, for it is of an earlier version, or val had fewer "
             f"than {FEWEST} photographs; train it again"
         )
-    files = files_below(asked) if asked.is_dir() else []
+    files = files_below(folder) if folder.is_dir() else []
     if not files:
-        raise UserError(f"--unknown: {asked}: no such folder, or no files in it; give another")
-    return asked, files
+        raise UserError(f"--unknown: {folder}: no such folder, or no files in it; give another")
+    return files
 
 
 def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -> str:
@@ -211,9 +198,8 @@ def class_folders(
 def show(found: dict) -> None:
     """Print figures for people."""
 
-    def row(name, key, more="", low="_low", high="_high"):
-        span = f"{found[key + low if key + low in found else low]:.2%} to "
-        span += f"{found[key + high if key + high in found else high]:.2%}"
+    def row(name, key, more="", low=None, high=None):
+        span = f"{found[low or key + '_low']:.2%} to {found[high or key + '_high']:.2%}"
         print(f"{name:19} {found[key]:7.2%}   ({span}{more})")
 
     print(f"{found['model']} on {found['judged']}: n = {found['n']}, with 95% intervals")

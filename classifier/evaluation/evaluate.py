@@ -13,7 +13,7 @@ from tqdm import tqdm
 from classifier.data.arrays import Arrays
 from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS
-from classifier.data.images import ImageError, decode
+from classifier.data.images import ImageError, decode, files_below
 from classifier.data.splits import LEAK_WARNING, SPLITS
 from classifier.errors import UserError
 from classifier.evaluation import metrics
@@ -113,6 +113,19 @@ class Judge:
         files = [files[row] for row in read]
         pixels = lambda number: decode(files[number], size)  # noqa: E731
         return Photographs([*map(str, files)], features, pixels), read
+
+    def of_folder(self, folder: Path) -> Photographs | None:
+        """Return the photographs in a folder that nobody asked for, None where there are none.
+
+        What is wrong with it is told on stderr.
+        """
+        if not folder.is_dir():
+            return None
+        try:
+            return self.of_files(files_below(folder), str(folder))[0]
+        except (UserError, OSError) as error:
+            print(f"note: {error}", file=sys.stderr)
+            return None
 
     def _features(self, load, count, title, mirror=None):
         """Return the features of what `load` returns for slices, and which are no str."""

@@ -96,6 +96,19 @@ def summary(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
+def confusion(labels: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
+    """Return the confusion matrix, int (classes, classes), rows the true classes.
+
+    Args:
+        labels: int array (N,), class numbers.
+        said: int array (N,), those that a model gave.
+        classes: number of classes.
+    """
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(labels, said, labels=range(classes))
+
+
 def confidences(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return each photograph's highest probability, and whether it is that of its label.
 

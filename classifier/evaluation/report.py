@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,28 @@ class Report:
     data: dict[str, Any] = field(default_factory=dict)
     command: str = ""
 
+    @cached_property
+    def probabilities(self) -> np.ndarray:
+        """Of the photographs of its classes: float array (N, classes), calibrated."""
+        return self.head.probabilities(self.known.features)
+
+    @cached_property
+    def matrix(self) -> np.ndarray:
+        """The confusion matrix, int (classes, classes), rows the true classes."""
+        said = self.probabilities.argmax(axis=1)
+        return metrics.confusion(self.labels, said, len(self.info.classes))
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """The classes' numbers, in the order of `similar_order`."""
+        return similar_order(self.matrix)
+
+    @cached_property
+    def wrong(self) -> np.ndarray:
+        """Numbers of the photographs named wrongly, those first of which the model is surest."""
+        rows = np.flatnonzero(self.probabilities.argmax(axis=1) != self.labels)
+        return rows[np.argsort(-self.probabilities[rows].max(axis=1), kind="stable")]
+
 
 def write(folder: Path, report: Report) -> Path:
     """Write a report and its figures; each file appears whole. Return the page's path."""
@@ -98,18 +121,9 @@ def check_packages() -> None:
             raise UserError(f"{name} is not installed: pip install -r requirements.txt")
 
 
-def matrix(report: Report) -> np.ndarray:
-    """Return the confusion matrix, int (classes, classes), rows the true classes."""
-    from sklearn.metrics import confusion_matrix
-
-    said = report.head.logits(report.known.features).argmax(axis=1)
-    numbers = range(len(report.info.classes))
-    return confusion_matrix(report.labels, said, labels=numbers)
-
-
 def confused(report: Report) -> list[dict]:
     """Return the pairs of classes that were taken for each other most often, at most PAIRS."""
-    counts, classes = matrix(report), report.info.classes
+    counts, classes = report.matrix.copy(), report.info.classes
     support = counts.sum(axis=1)
     np.fill_diagonal(counts, 0)
     places = np.argwhere(counts > 0)
@@ -130,7 +144,7 @@ def per_class(report: Report) -> list[dict]:
 
     Precision is None where nothing was named so, recall where there are no photographs of a class.
     """
-    counts = matrix(report)
+    counts = report.matrix
     rows = []
     for number, name in enumerate(report.info.classes):
         right, said, support = (
@@ -149,9 +163,8 @@ def per_class(report: Report) -> list[dict]:
 
 
 def mistakes(report: Report) -> list[dict]:
-    """Return the photographs that were named wrongly, those first of which the model is surest."""
-    classes, labels = report.info.classes, report.labels
-    probabilities = report.head.probabilities(report.known.features)
+    """Return what is said of the photographs named wrongly, a row each, in the order of `wrong`."""
+    classes, labels, probabilities = report.info.classes, report.labels, report.probabilities
     unknown = report.head.unknown(report.known.features)
     return [
         {
@@ -162,19 +175,12 @@ def mistakes(report: Report) -> list[dict]:
             "probability": f"{probabilities[row].max():.6f}",
             "unknown": ("false", "true")[int(unknown[row])] if report.head.known else "",
         }
-        for row in wrong_rows(probabilities, labels)
+        for row in report.wrong
     ]
-
-
-def wrong_rows(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the numbers of photographs named wrongly, the surest mistakes first."""
-    rows = np.flatnonzero(probabilities.argmax(axis=1) != labels)
-    return rows[np.argsort(-probabilities[rows].max(axis=1), kind="stable")]
 
 
 def write_csv(path: Path, columns: Iterable[str], rows: list[dict]) -> None:
     """Write rows as CSV with a line of their keys; it appears whole."""
-    make_folder(path.parent)
     with (
         atomic_write(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
@@ -299,9 +305,8 @@ def curves_note(training: dict) -> str:
 
 def confusion_map(report: Report) -> dict:
     """Return the confusion matrix as squares: {"side", "margin", "cell", "names", "cells"}."""
-    counts, classes = matrix(report), report.info.classes
-    order = similar_order(counts)
-    counts = counts[np.ix_(order, order)]
+    classes, order = report.info.classes, report.order
+    counts = report.matrix[np.ix_(order, order)]
     names = [classes[number] for number in order]
     support = counts.sum(axis=1)
     margin = min(MOST_MARGIN, 8 + LETTER * max(map(len, names)))
@@ -343,14 +348,13 @@ def class_row(row: dict) -> list[dict]:
 def mistakes_shown(report: Report) -> dict:
     """Return the photographs of the surest mistakes, and the words above them."""
     rows = mistakes(report)
-    numbers = wrong_rows(report.head.probabilities(report.known.features), report.labels)
     shown = [
         {
             **row,
             "probability": f"{float(row['probability']):.1%}",
             "jpeg": jpeg(report.known.pixels(int(number))),
         }
-        for row, number in zip(rows[:PHOTOS], numbers, strict=False)
+        for row, number in zip(rows[:PHOTOS], report.wrong, strict=False)
     ]
     note = (
         f"{len(rows)} of {len(report.labels):,} photographs were named wrongly; "

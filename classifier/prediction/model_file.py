@@ -56,6 +56,11 @@ class ModelInfo:
     temperature: float = 1.0
     known: Known | None = None
 
+    @property
+    def side(self) -> int:
+        """Side of the images that the network computes, pixels, after enlarging."""
+        return max(self.image_size, self.enlarge_to)
+
 
 def build(info: ModelInfo, policy: str = "float32") -> "keras.Model":
     """Build our network for a model's classes and image size, weights fresh.

@@ -1,14 +1,10 @@
 """Once the best epoch is known: calibrate its network on val, judge it, and report."""
 
-import sys
-
 import keras
 import numpy as np
 
 from classifier.data.archive import BACKGROUND
 from classifier.data.arrays import Arrays
-from classifier.data.images import files_below
-from classifier.errors import UserError
 from classifier.evaluation.calibration import fit_temperature
 from classifier.evaluation.evaluate import (
     Judge,
@@ -29,7 +25,7 @@ from classifier.training.fused import features_of
 
 def judge_of(network: keras.Model, info: ModelInfo) -> Judge:
     """Return what computes photographs with a `resnet50`."""
-    step = images_a_step(max(info.image_size, info.enlarge_to))
+    step = images_a_step(info.side)
     return Judge(features_of(network, step), info, step)
 
 
@@ -51,10 +47,10 @@ def calibrate(judge: Judge, arrays: Arrays, network: keras.Model) -> tuple[Head,
     if "val" in known:
         val = known["val"].features
         info.temperature = fit_temperature(head.logits(val), arrays.labels("val"))
-    photographs = np.flatnonzero(arrays.copies("train") == 0)
-    if arrays.count("val") >= FEWEST and len(photographs):
+    originals = np.flatnonzero(arrays.copies("train") == 0)
+    if arrays.count("val") >= FEWEST and len(originals):
         labels = arrays.labels("train")
-        rows = some_of_each(labels, photographs, arrays.seed)
+        rows = some_of_each(labels, originals, arrays.seed)
         # One view is enough, and half the time: AUROC 0.893 on val, with mirror images 0.895.
         some = judge.of_arrays(arrays, "train", rows, mirror=False).features
         info.known = fit_known(head, some, labels[rows], val)
@@ -79,12 +75,8 @@ def report_on(judge: Judge, arrays: Arrays, head: Head, test: Photographs, title
     """
     info, found = judge.info, dict(judge.info.training["test"])
     data, overlap = about(arrays)
-    folder, unknown = arrays.folder / BACKGROUND, None
-    if info.known and folder.is_dir():
-        try:
-            unknown, _ = judge.of_files(files_below(folder), str(folder))
-        except (UserError, OSError) as error:  # nobody asked for this folder
-            print(f"note: {error}", file=sys.stderr)
+    folder = arrays.folder / BACKGROUND
+    unknown = judge.of_folder(folder) if info.known else None
     if unknown:
         found |= unknown_figures(head, test.features, unknown.features)
         data["none of the classes"] = f"{len(unknown.names):,} photographs in {folder}"

@@ -5,8 +5,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from classifier.evaluation import pictures
-from classifier.evaluation.report import Report, matrix, similar_order
+from classifier.evaluation import metrics, pictures
+from classifier.evaluation.report import Report
 from classifier.training.batches import Batches
 
 IMAGES = 32
@@ -53,8 +53,7 @@ class TensorBoard(keras.callbacks.TensorBoard):
         import tensorflow as tf
 
         classes = self.batches.arrays.classes
-        counts = np.zeros((len(classes), len(classes)), int)
-        np.add.at(counts, (labels, said), 1)
+        counts = metrics.confusion(labels, said, len(classes))
         picture = pictures.confusion(counts, classes, f"val, epoch {epoch + 1}")
         with self._val_writer.as_default():
             tf.summary.image("confusion", pictures.as_pixels(picture)[None], step=epoch)
@@ -70,15 +69,12 @@ def write_end(folder: Path, made: Report) -> None:
     import tensorflow as tf
     from tensorboard.plugins.hparams import api as hparams
 
-    counts, classes, training = matrix(made), made.info.classes, made.info.training
-    order = similar_order(counts)
+    classes, order = made.info.classes, made.order
     shown = {
         "confusion": pictures.confusion(
-            counts[np.ix_(order, order)], [classes[i] for i in order], "test"
+            made.matrix[np.ix_(order, order)], [classes[i] for i in order], "test"
         ),
-        "calibration": pictures.reliability(
-            made.head.probabilities(made.known.features), made.labels, "test"
-        ),
+        "calibration": pictures.reliability(made.probabilities, made.labels, "test"),
     }
     if made.head.known:
         scores = made.head.scores(made.known.features)
@@ -88,6 +84,6 @@ def write_end(folder: Path, made: Report) -> None:
     with tf.summary.create_file_writer(str(folder)).as_default():
         for name, picture in shown.items():
             tf.summary.image(f"report/{name}", pictures.as_pixels(picture)[None], step=0)
-        hparams.hparams(training["arguments"])
+        hparams.hparams(made.info.training["arguments"])
         for name, value in made.figures.items():
             tf.summary.scalar(f"test/{name}", value, step=0)
