@@ -19,13 +19,15 @@ from pathlib import Path
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
+from PIL import Image
 
 from classifier import cli
-from classifier.data.images import MAX_BYTES, ImageError, decode, files_below
+from classifier.data.images import MAX_BYTES, ImageError, files_below, read_rgb, square
 from classifier.errors import UserError
+from classifier.files import atomic_write, make_folder
 from classifier.prediction import forward, model_file
 from classifier.prediction.runtime import images_a_step, images_a_thread, quicker
-from classifier.prediction.verdict import Verdict, verdicts
+from classifier.prediction.verdict import Head, Verdict, verdicts
 from classifier.processor import cores, cpu_flags
 from classifier.workers import threaded_map
 
@@ -34,6 +36,7 @@ Batch = list[tuple[str, np.ndarray | Verdict | UserError]]
 Ranked = list[tuple[str, float, float]]  # (label, probability, logit), best first
 
 MANY = 32  # files for which the network's preparation for many images pays
+BARS = 5  # classes in a picture of --explain
 
 
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
@@ -77,10 +80,25 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     )
     form.add_argument("--csv", action="store_true", help="file, rank, label, probability, unknown")
     add("--always", action="store_true", help='name the likeliest class, never say "none of these"')
+    add(
+        "--explain",
+        type=Path,
+        metavar="OUT",
+        help="draw why an image is named so: a heat map over it and bars, as OUT.png, or for many "
+        "images each as OUT/NAME.png, in the folders that they lie in",
+    )
     add("--strict", action="store_true", help="fail if any image cannot be read")
     args = parser.parse_args(words)
     if args.precision == "bfloat16" and args.runtime == "numpy":
         parser.error("argument --precision: NumPy has no bfloat16; use --runtime keras")
+    if args.explain:
+        if args.runtime == "keras" or args.precision == "bfloat16":
+            parser.error("argument --explain: NumPy draws it; leave --runtime and --precision out")
+        import mimetypes
+
+        kind, _ = mimetypes.guess_type(args.explain.name)
+        if kind and kind.startswith("image/") and kind != "image/png":
+            parser.error(f"argument --explain: {args.explain}: give a name in .png, or a folder")
     return args
 
 
@@ -92,9 +110,10 @@ def main() -> int:
     if args.always:
         head = replace(head, known=None)
     runtime = args.runtime
-    if runtime == "auto":
-        runtime = quicker(info, len(files), cpu_flags())
-    if runtime == "numpy":
+    if args.explain:
+        places = pictures(files, args.explain)
+        computed = with_numpy(weights, info, files, partial(explained, head, info, places))
+    elif "numpy" in (runtime, runtime == "auto" and quicker(info, len(files), cpu_flags())):
         computed = with_numpy(weights, info, files)
     else:
         computed = with_keras(weights, info, files, args.precision)
@@ -133,9 +152,15 @@ def main() -> int:
 
 
 def with_numpy(
-    weights: model_file.Weights, info: model_file.ModelInfo, files: list[str]
+    weights: model_file.Weights,
+    info: model_file.ModelInfo,
+    files: list[str],
+    explained: Callable[[forward.Network, int, list[str]], Batch] | None = None,
 ) -> Iterator[Batch]:
-    """Yield the features of all files, in order, computed by NumPy."""
+    """Yield the features of all files, in order, computed by NumPy, by `explained` if it is given.
+
+    That is called with the network, the threads it may use, and names; it returns their features.
+    """
     many = len(files) >= MANY
     if many:
         cli.keep_freed_memory()
@@ -143,6 +168,9 @@ def with_numpy(
     fair = -(-len(files) // cores())
     step = min(fair, images_a_thread(info.side))
     threads = 2 if len(files) == 1 else 1
+    if explained:
+        yield from in_batches(partial(explained, network, threads), files, 1)
+        return
     features = partial(forward.averaged, network, mirror=info.mirror, threads=threads)
 
     def compute(names):
@@ -195,10 +223,85 @@ def read(names: list[str], size: int) -> Batch:
     batch = []
     for name in names:
         try:
-            batch.append((name, read_image(name, size)))
+            batch.append((name, square(read_image(name), size)))
         except UserError as error:
             batch.append((name, error))
     return batch
+
+
+def explained(
+    head: Head,
+    info: model_file.ModelInfo,
+    places: dict[str, Path],
+    network: forward.Network,
+    threads: int,
+    names: list[str],
+) -> Batch:
+    """Return the features of images, once a picture of why each is named so is at its place.
+
+    Args:
+        head: of the network.
+        info: of the model.
+        places: by name, where the picture goes. It is taken out, for a file that is named twice.
+        network: of the model.
+        threads: that it may use.
+        names: of the images.
+    """
+    from classifier.evaluation import explain  # predict.py starts 4 ms sooner without
+
+    batch = []
+    for name in names:
+        try:
+            photograph = read_image(name)
+        except UserError as error:
+            batch.append((name, error))
+            continue
+        pixels = square(photograph, info.image_size)[None]
+        maps = explain.feature_maps(network, pixels, info.mirror, threads)
+        features = maps.mean(axis=(1, 2))
+        batch.append((name, features[0]))
+        (verdict,) = verdicts(head, features)
+        place = places.pop(name, None)
+        if place and np.isfinite(verdict.probabilities).all():
+            best = verdict.probabilities.argmax()
+            bars = [(label, p) for label, p, _ in ranked(verdict, info.classes, BARS)]
+            drawn = explain.picture(
+                photograph, Path(name).name, maps[0] @ head.kernel[:, best], bars, verdict.unknown
+            )
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(place) as temporary:
+                drawn.save(temporary, "PNG")
+    return batch
+
+
+def pictures(files: list[str], out: Path) -> dict[str, Path]:
+    """Return where the picture of each file goes, by name, and make the folder.
+
+    One file's is `out` if that ends in .png, else they lie below `out` as the files do below the
+    folder that all of them are in. Files that are named twice have one.
+
+    Raises:
+        UserError: `out` cannot be, or a file itself lies where a picture would.
+    """
+    if out.suffix == ".png" and not out.is_dir():
+        if len(files) > 1:
+            raise UserError(f"--explain {out}: there are {len(files)} images; give a folder")
+        folder, places = out.parent, {files[0]: out}
+    else:
+        whole = [
+            os.path.normpath(Path.cwd() / ("stdin" if name == "-" else name)) for name in files
+        ]
+        above = os.path.commonpath([Path(path).parent for path in whole])
+        names = {}
+        for path, name in zip(whole, files, strict=True):
+            names.setdefault(out / f"{os.path.relpath(path, above)}.png", name)
+        folder, places = out, {name: place for place, name in names.items()}
+    taken = {os.path.realpath(name) for name in files}
+    for place in places.values():
+        if os.path.realpath(place) in taken:
+            raise UserError(f"--explain {place}: is one of the images; give another place")
+    make_folder(folder)
+    return places
 
 
 def judged(batch: Batch, judge: Callable[[np.ndarray], Sequence]) -> Batch:
@@ -240,15 +343,15 @@ def is_file_or_unreachable(path: Path) -> bool:
         return True
 
 
-def read_image(name: str, size: int) -> np.ndarray:
-    """Decode the image of a name, '-' for standard input: uint8 (size, size, 3).
+def read_image(name: str) -> Image.Image:
+    """Read the image of a name, '-' for standard input: RGB.
 
     Raises:
         UserError: it cannot be read, or is no image.
     """
     shown = "standard input" if name == "-" else name if name.isprintable() else repr(name)
     try:
-        return decode(standard_input() if name == "-" else name, size)
+        return read_rgb(standard_input() if name == "-" else name)
     except ImageError as error:
         raise UserError(
             f"{shown}: {error}; give a JPEG, PNG, GIF, BMP, TIFF or WebP image"

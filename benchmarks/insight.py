@@ -1,13 +1,15 @@
-"""How sure a row's model really is, and what it takes for none of these.
+"""How sure a row's model really is, what it takes for none of these, and where it looks.
 
 python benchmarks/insight.py clean-64-head --archive FILE --imagenet FILE.h5
 python benchmarks/insight.py clean-64-head --scores --archive FILE --imagenet FILE.h5
+python benchmarks/insight.py clean-224-head --pointing --archive FILE --imagenet FILE.h5
 
 The model is that of the row's first seed, which results.py's commands make unless it is there. The
 figures are those of `python -m classifier.evaluation` on test and on BACKGROUND_Google; no step of
 training, choosing or fitting sees either. With --scores several scores are compared, on val alone:
-DRAWS times 10 classes are held out of the head, and their photographs are the unknown ones. All go
-to benchmarks/results/insight.json.
+DRAWS times 10 classes are held out of the head, and their photographs are the unknown ones. With
+--pointing the heat maps of predict.py --explain play the grid pointing game. All go to
+benchmarks/results/insight.json.
 """
 
 import json
@@ -25,15 +27,18 @@ import results  # noqa: E402
 from classifier import cli  # noqa: E402
 from classifier.data.arrays import Arrays  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
+from classifier.evaluation.evaluate import Judge  # noqa: E402
+from classifier.evaluation.explain import feature_maps  # noqa: E402
 from classifier.evaluation.metrics import auroc  # noqa: E402
 from classifier.evaluation.unknown import REJECTED, fit_known, some_of_each  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
-from classifier.prediction.forward import softmax  # noqa: E402
-from classifier.prediction.runtime import images_a_step  # noqa: E402
+from classifier.prediction.forward import Network, softmax  # noqa: E402
+from classifier.prediction.runtime import images_a_step, images_a_thread  # noqa: E402
 from classifier.prediction.verdict import Head, Known  # noqa: E402
 from classifier.training.run import code_version  # noqa: E402
 
 DRAWS, HELD_OUT = 8, 10
+GRIDS, CONFIDENT = 500, 0.9  # of the pointing game; confident from this probability on
 # Of those that a model took for known, or was surest of, these were seen to show one of the classes
 # after all: helicopter, aeroplane (drawn), nautilus, cup, umbrella (drawn), electric guitars (two),
 # Joshua trees, umbrella. 118 were looked at.
@@ -50,8 +55,12 @@ def main() -> int:
     parser.add_argument("row", choices=[name for name in results.ROWS if name.startswith("clean")])
     parser.add_argument("--archive", type=Path, help="of Caltech-101 (default: download it)")
     parser.add_argument("--imagenet", type=Path, metavar="FILE.h5", help="Keras' weights")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--scores", action="store_true", help="compare scores on val with classes held out"
+    )
+    which.add_argument(
+        "--pointing", action="store_true", help="play the grid pointing game on test"
     )
     args = parser.parse_args()
     archive = args.archive and args.archive.resolve()
@@ -68,6 +77,10 @@ def main() -> int:
         for name, figure in figures.items():
             print(f"{name:28} AUROC {figure['auroc']:.3f}, rejected {figure['rejected']:.1%}")
         kind, flag = "scores", " --scores"
+    elif args.pointing:
+        figures = {**pointing(Path(arrays), Path(model)), "code": code_version()}
+        print(json.dumps(figures, indent=1))
+        kind, flag = "pointing", " --pointing"
     else:
         background = Path("datasets/caltech_101/BACKGROUND_Google")
         words = ["-m", "classifier.evaluation", arrays, "--model", model]
@@ -107,7 +120,6 @@ def compared(path: Path, model: Path) -> dict[str, dict[str, float]]:
     cli.start_keras()
     from sklearn.linear_model import LogisticRegression
 
-    from classifier.evaluation.evaluate import Judge
     from classifier.training.fused import features_of
     from classifier.training.head import INVERSE_PENALTY, MAX_ITERATIONS
 
@@ -144,6 +156,67 @@ def compared(path: Path, model: Path) -> dict[str, dict[str, float]]:
         name: dict(zip(("auroc", "rejected"), map(float, np.mean(figures, axis=0)), strict=True))
         for name, figures in found.items()
     }
+
+
+def pointing(path: Path, model: Path) -> dict[str, float]:
+    """Play the grid pointing game (Boehle et al. 2021, arXiv:2104.00032) with heat maps.
+
+    A grid shows four test photographs of different classes, each named rightly with a probability
+    of at least CONFIDENT, in 2x2 cells as large as the network's images.
+
+    Returns:
+        pointed: the share of grids' photographs in whose cell the map of their class is highest,
+        with its 95% interval over the grids, pointed_low to pointed_high; within: the mean share of
+        the evidence for a class, above 0, that lies in its cell, which is the game's own figure;
+        grids, and the photographs and classes that they were drawn from.
+    """
+    weights, info = model_file.load_weights(model)
+    head = model_file.head_of(weights, info)
+    network = Network(weights, info.enlarge_to, many=True)
+    random = np.random.default_rng(0)
+    with Arrays(path) as arrays:
+        labels = arrays.labels("test")
+        features = Judge(network, info, images_a_thread(info.side)).of_arrays(arrays, "test")
+        probabilities = head.probabilities(features.features)
+        sure = (probabilities.argmax(axis=1) == labels) & (probabilities.max(axis=1) >= CONFIDENT)
+        classes = np.unique(labels[sure])
+        network.enlarge_to *= 2
+        pointed, within = [], []
+        for number in range(GRIDS):
+            four = random.choice(classes, 4, replace=False)
+            rows = [random.choice(np.flatnonzero(sure & (labels == label))) for label in four]
+            cells = [features.pixels(row) for row in rows]
+            grid = np.vstack([np.hstack(cells[:2]), np.hstack(cells[2:])])
+            maps = feature_maps(network, grid[None], info.mirror)[0] @ head.kernel[:, four]
+            hits, shares = in_cells(maps)
+            pointed.append(hits.mean())
+            within.append(shares.mean())
+            if number % 50 == 49:
+                print(f"{number + 1} of {GRIDS} grids", file=sys.stderr)
+    means = random.choice(pointed, (2000, GRIDS)).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return {
+        "pointed": float(np.mean(pointed)), "pointed_low": float(low), "pointed_high": float(high),
+        "within": float(np.mean(within)), "grids": GRIDS, "photographs": int(sure.sum()),
+        "classes": len(classes),
+    }  # fmt: skip
+
+
+def in_cells(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which of the four maps of a 2x2 grid are highest in their own cell, and shares in it.
+
+    Args:
+        maps: float array (rows, columns, 4), both even; the cells' own maps, row by row.
+
+    Returns:
+        bool (4,), and float (4,): the share of what is above 0 that lies in the cell, of nothing 0.
+    """
+    rows, columns, _ = maps.shape
+    cells = maps.reshape(2, rows // 2, 2, columns // 2, 4)
+    highest = cells.max(axis=(1, 3)).reshape(4, 4).argmax(axis=0)
+    evidence = np.maximum(cells, 0).sum(axis=(1, 3)).reshape(4, 4)
+    own = np.arange(4)
+    return highest == own, evidence[own, own] / np.maximum(evidence.sum(axis=0), 1e-12)
 
 
 def scores(

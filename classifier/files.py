@@ -19,7 +19,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to; after the block the finished file stands at `path` in one step.
 
     Whatever stood at `path` stays until then, and stays if the block raises or the process is
-    killed. The temporary file has a fixed name, so that what a killed run left is overwritten.
+    killed. The temporary file has a fixed name, so that what a killed run left is overwritten. An
+    OSError that names no file, as of a full disk, is given the path.
     """
     path = Path(path)
     temporary = path.with_name(f".part.{path.name}")
@@ -28,6 +29,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

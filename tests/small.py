@@ -4,10 +4,12 @@ import contextlib
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 import train
 from classifier import architecture
+from resnet50 import resnet50
 
 # Two stages: a block that changes the shape in each, and in the last another, which keeps it.
 # Strides as large as ResNet-50's all together: 32 pixels become 1.
@@ -39,3 +41,27 @@ def weights_in(path):
     with small_network():
         network, _ = model_file.load(path)
     return {weight.path: weight.numpy() for weight in network.weights}
+
+
+def random_network(size, classes, enlarge_to=0, seed=0):
+    """A `resnet50` whose BatchNorms are not at their first values, nor its biases at zero."""
+    keras.utils.set_random_seed(seed)
+    network = resnet50((size, size, 3), classes, dropout=0.0, enlarge_to=enlarge_to)
+    random = np.random.default_rng(seed)
+    for layer in network.layers:
+        for weight in layer.weights:
+            if weight.name in ("gamma", "moving_variance"):
+                weight.assign(random.uniform(0.5, 1.5, weight.shape))
+            elif weight.name != "kernel":
+                weight.assign(random.normal(0, 0.1, weight.shape))
+    head = network.layers[-2].kernel
+    head.assign(random.normal(0, 0.002, head.shape))  # probabilities not near 0 and 1
+    return network
+
+
+def weights_of(network):
+    return {
+        layer.name: {weight.name: np.array(weight) for weight in layer.weights}
+        for layer in network.layers
+        if layer.weights
+    }

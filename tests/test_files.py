@@ -39,6 +39,14 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_that_names_no_file_is_given_the_path(tmp_path):
+    path = tmp_path / "file"
+    for place, named in ((None, str(path)), ("other", "other")):
+        with pytest.raises(OSError, match="full") as caught, files.atomic_write(path):
+            raise OSError(errno.ENOSPC, "full", place)
+        assert caught.value.filename == named
+
+
 def test_what_is_written_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     path, seen = tmp_path / "file", []
     monkeypatch.setattr(os, "fsync", lambda n: seen.append((os.fstat(n).st_size, path.exists())))

@@ -5,40 +5,15 @@ import threading
 import keras
 import numpy as np
 import pytest
-from small import small_network
+from small import random_network, small_network, weights_of
 
 from classifier import architecture
 from classifier.prediction import forward
 from classifier.prediction.verdict import Head
-from resnet50 import resnet50
 
 pytestmark = pytest.mark.usefixtures("eager")
 
 RANDOM = np.random.default_rng(0)
-
-
-def random_network(size, classes, enlarge_to=0, seed=0):
-    """A `resnet50` whose BatchNorms are not at their first values, nor its biases at zero."""
-    keras.utils.set_random_seed(seed)
-    network = resnet50((size, size, 3), classes, dropout=0.0, enlarge_to=enlarge_to)
-    random = np.random.default_rng(seed)
-    for layer in network.layers:
-        for weight in layer.weights:
-            if weight.name in ("gamma", "moving_variance"):
-                weight.assign(random.uniform(0.5, 1.5, weight.shape))
-            elif weight.name != "kernel":
-                weight.assign(random.normal(0, 0.1, weight.shape))
-    head = network.layers[-2].kernel
-    head.assign(random.normal(0, 0.002, head.shape))  # probabilities not near 0 and 1
-    return network
-
-
-def weights_of(network):
-    return {
-        layer.name: {weight.name: np.array(weight) for weight in layer.weights}
-        for layer in network.layers
-        if layer.weights
-    }
 
 
 def pictures(count, size):

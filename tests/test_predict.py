@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ from PIL import Image
 import predict
 from classifier import cli
 from classifier.errors import UserError
+from classifier.evaluation import explain
 from classifier.prediction import forward, model_file, runtime
 from classifier.prediction.verdict import Known
 
@@ -36,14 +38,18 @@ def bright(images):
 def use(monkeypatch, network, info=INFO):
     """Make predict.py's network a function from images to probabilities.
 
-    Its features are their logarithms, and its head leaves them as they are.
+    Its features are their logarithms, and its head leaves them as they are; its last maps have one
+    place.
     """
+
+    def features(images):
+        return np.log(np.maximum(network(images), 1e-30))
+
+    features.feature_maps = lambda images: features(images)[:, None, None]
     count = len(info.classes)
     head = {"kernel": np.eye(count), "bias": np.zeros(count)}
     monkeypatch.setattr(model_file, "load_weights", lambda path: ({f"fc{count}": head}, info))
-    monkeypatch.setattr(
-        forward, "Network", lambda *_: lambda images: np.log(np.maximum(network(images), 1e-30))
-    )
+    monkeypatch.setattr(forward, "Network", lambda *_: features)
 
 
 @pytest.fixture(autouse=True)
@@ -257,6 +263,97 @@ def test_none_of_these_is_said_in_every_form_unless_it_is_not_to_be(call, monkey
     assert always == {**rows[1], "unknown": None}
 
 
+def pngs(folder):
+    """The pictures below a folder, each of which must be whole, and nothing else."""
+    found = sorted(path for path in Path(folder).rglob("*") if not path.is_dir())
+    for path in found:
+        with Image.open(path) as image:
+            assert image.format == "PNG"
+            image.load()
+    return [str(path) for path in found]
+
+
+def test_an_explanation_is_a_picture_and_the_names_stay_the_same(call, monkeypatch, capsys):
+    for value, said in ((250, "bright"), (5, "dark")):
+        Image.new("RGB", (60, 40), (value,) * 3).save("a.png")
+        plain = printed(monkeypatch, capsys, "a.png")
+        assert plain[1].split()[1] == said
+        assert printed(monkeypatch, capsys, "--explain", "new/why.png", "a.png") == plain
+        assert pngs("new") == ["new/why.png"]
+        with Image.open("new/why.png") as drawn:
+            place = (explain.GAP + 180, explain.GAP + explain.CAPTION + 120)
+            assert drawn.getpixel(place) == (value,) * 3
+
+
+def test_pictures_lie_in_a_folder_as_the_files_do(call, monkeypatch):
+    for name in ("in/a/1.png", "in/b/1.png", "in/b/deep/2.png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        photo(name)
+    Path("in/b/text.png").write_text("no image")
+    files, text = call("--explain", "out", "in", "in/b/../a/1.png", "in/a/1.png")
+    assert files == [
+        "in/a/1.png", "in/b/1.png", "in/b/deep/2.png", "in/b/../a/1.png", "in/a/1.png",
+    ]  # fmt: skip
+    assert "skipped 1 of 6 files" in text
+    assert pngs("out") == ["out/a/1.png.png", "out/b/1.png.png", "out/b/deep/2.png.png"]
+    feed(monkeypatch, Path("in/a/1.png").read_bytes())
+    call("--explain", "one", "-")
+    assert pngs("one") == ["one/stdin.png"]
+    Path("folder.png").mkdir()
+    call("--explain", "folder.png", "in/b/1.png")
+    assert pngs("folder.png") == ["folder.png/1.png.png"]
+
+
+def test_a_picture_never_takes_the_place_of_an_image(call):
+    data = photo("a.png")
+    shutil.copy("a.png", "a.png.png")
+    for words in (("a.png", "a.png"), (".", "a.png", "a.png.png")):
+        with pytest.raises(UserError, match=r"^--explain .*: is one of the images; give another"):
+            call("--explain", *words)
+    assert Path("a.png").read_bytes() == Path("a.png.png").read_bytes() == data
+    with pytest.raises(UserError, match=r"^--explain why.png: there are 2 images; give a folder$"):
+        call("--explain", "why.png", "a.png", "a.png.png")
+    with pytest.raises(UserError, match=r"^a.png/x: cannot create this folder"):
+        call("--explain", "a.png/x", "a.png.png")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--explain", "why.jpg"], "why.jpg: give a name in .png, or a folder"),
+        (["--explain", "why", "--runtime", "keras"], "NumPy draws it"),
+        (["--explain", "why", "--precision", "bfloat16"], "NumPy draws it"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(call, capsys, words, said):
+    with pytest.raises(SystemExit):
+        call(*words, "a.png")
+    text = capsys.readouterr().err
+    assert text.startswith("predict.py: error: argument --explain: ")
+    assert said in text
+    assert len(text.splitlines()) == 1
+
+
+def test_a_full_disk_leaves_no_half_picture(call, monkeypatch):
+    def full(_image, file, *_, **__):
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    photo("a.png")
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match="No space left on device: 'out/a.png.png'"):
+        call("--explain", "out", "a.png")
+    assert list(Path("out").iterdir()) == []
+
+
+def test_no_picture_is_drawn_of_no_numbers(call, monkeypatch):
+    photo("a.png")
+    use(monkeypatch, lambda images: np.full((len(images), 2), np.nan))
+    with pytest.raises(UserError, match=r"gives no probabilities; train it again$"):
+        call("--explain", "why.png", "a.png")
+    assert not Path("why.png").exists()
+
+
 def test_json_and_csv_exclude_each_other(call, capsys):
     with pytest.raises(SystemExit):
         call("--csv", "a.png")
@@ -317,10 +414,10 @@ def test_results_of_a_batch_are_out_before_the_next_one_starts(call, monkeypatch
         photo(f"{name}.png")
     stream, read = Stream(), predict.read_image
 
-    def killed(name, size):
+    def killed(name):
         if name == "c.png":
             raise KeyboardInterrupt
-        return read(name, size)
+        return read(name)
 
     monkeypatch.setattr(predict, "read_image", killed)
     monkeypatch.setattr(sys, "stdout", stream)
@@ -337,12 +434,12 @@ def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkey
         photo(name)
     together, read = threading.Barrier(4, timeout=10), predict.read_image
 
-    def slow(name, size):
+    def slow(name):
         if name in names[:4]:
             together.wait()  # four threads
         if name in ("0.png", "7.png"):
             time.sleep(0.02)
-        return read(name, size)
+        return read(name)
 
     monkeypatch.setattr(predict, "read_image", slow)
     assert call(*names)[0] == names
@@ -351,14 +448,14 @@ def test_results_stand_in_the_files_order_whichever_thread_is_first(call, monkey
 def test_a_warning_of_a_decoder_is_not_shown_from_threads_either(call, monkeypatch):
     monkeypatch.setattr(runtime, "PIXELS_A_THREAD", 32 * 32)
     monkeypatch.setattr(predict, "cores", lambda: 4)
-    decode = predict.decode
+    decode = predict.read_rgb
 
     def warn(*args):
         time.sleep(0.001)
         warnings.warn("odd metadata", stacklevel=2)
         return decode(*args)
 
-    monkeypatch.setattr(predict, "decode", warn)
+    monkeypatch.setattr(predict, "read_rgb", warn)
     photo("a.png")
     assert call(*["a.png"] * 100) == (["a.png"] * 100, "")  # warnings are errors in the tests
 

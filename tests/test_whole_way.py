@@ -197,6 +197,9 @@ def test_predict_needs_the_packages_of_its_own_requirements_alone(trained, predi
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == predicted(photo)[1]
     assert alone("--precision", "bfloat16").stdout == result.stdout
+    assert alone("--explain", tmp_path / "why.png").stdout == result.stdout
+    with PIL.Image.open(tmp_path / "why.png") as drawn:
+        drawn.load()
     error = alone("--runtime", "keras")
     assert_one_line_error(error, "No module named 'keras'", "requirements.txt")
     text = (ROOT / "requirements-predict.txt").read_text()

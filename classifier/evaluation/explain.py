@@ -1,0 +1,122 @@
+"""Why a photograph is named so: a picture of the places that speak for a class.
+
+The network ends in the mean of its last feature maps and one Dense layer, so a class's logit is the
+mean of what each place adds to it, and the bias: the class activation map (Zhou et al. 2016,
+arXiv:1512.04150). For such a network Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391) is the same
+map, and here it needs no gradient.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from classifier.prediction.forward import Network
+from classifier.workers import threaded_map
+
+SIDE = 360  # of both photographs in a picture, their longer one
+COLUMN, GAP, CAPTION, ROW, BAR = 300, 16, 28, 46, 12  # of what stands around and beside them
+TEXT, GREY, BLUE, EMPTY = (29, 39, 48), (154, 165, 173), (43, 108, 163), (232, 236, 240)
+# What speaks for a class, from nothing to the most: blue, turquoise, yellow, red.
+SHARES = (0, 0.35, 0.65, 1)
+COLOURS = np.array([(40, 70, 160), (60, 150, 190), (250, 210, 70), (220, 40, 30)])
+OPACITY = 0.65  # of the most
+LONGEST = 200  # characters of a name that are looked at
+
+
+def feature_maps(
+    network: Network, images: np.ndarray, mirror: bool, threads: int = 1
+) -> np.ndarray:
+    """Return a network's last feature maps, float32 (N, rows, columns, features).
+
+    Their mean over the places is what `forward.averaged` returns. Times the head's kernel they are
+    what each place adds to the logits.
+
+    Args:
+        network: of the model.
+        images: RGB pixels 0..255, (N, height, width, 3).
+        mirror: take the mean of the maps of the images and, turned back, of their mirror images.
+        threads: 2 to compute both at a time.
+    """
+    views = [images, images[:, :, ::-1]] if mirror else [images]
+    maps = list(threaded_map(network.feature_maps, views, threads))
+    return (maps[0] + maps[1][:, :, ::-1]) / 2 if mirror else maps[0]
+
+
+def overlay(photograph: Image.Image, evidence: np.ndarray) -> Image.Image:
+    """Lay what speaks for a class over a photograph in grey.
+
+    Args:
+        photograph: PIL image, RGB.
+        evidence: float array (rows, columns), what the places add to the class's logit. The most is
+            red; what speaks against the class is not shown.
+    """
+    shares = np.maximum(evidence, 0) / max(evidence.max(), 1e-12)
+    shares = Image.fromarray(shares.astype(np.float32))
+    shares = np.asarray(shares.resize(photograph.size, Image.Resampling.BICUBIC)).clip(0, 1)
+    colours = np.stack([np.interp(shares, SHARES, channel) for channel in COLOURS.T], axis=-1)
+    opacity = OPACITY * shares[..., None]
+    grey = np.asarray(photograph.convert("L"))[..., None]
+    return Image.fromarray((opacity * colours + (1 - opacity) * grey).astype(np.uint8))
+
+
+def picture(
+    photograph: Image.Image,
+    name: str,
+    evidence: np.ndarray,
+    ranked: Sequence[tuple[str, float]],
+    unknown: bool | None,
+) -> Image.Image:
+    """Draw a picture for people: the photograph, what speaks for a class, and bars.
+
+    Args:
+        photograph: PIL image, RGB, of any size.
+        name: of the photograph.
+        evidence: of the likeliest class, as `overlay` takes it.
+        ranked: (label, probability) of the classes to show, best first.
+        unknown: whether it is none of the classes.
+    """
+    scale = SIDE / max(photograph.size)
+    width, height = (max(1, round(side * scale)) for side in photograph.size)
+    photograph = photograph.resize((width, height), Image.Resampling.LANCZOS)
+    column = max(width, 200)  # room for the caption above a narrow one
+    top, lefts = GAP + CAPTION, (GAP, 2 * GAP + column, 3 * GAP + 2 * column)
+    size = (lefts[2] + COLUMN + GAP, top + max(height, ROW * len(ranked)) + GAP)
+    canvas = Image.new("RGB", size, "white")
+    canvas.paste(photograph, (lefts[0], top))
+    canvas.paste(overlay(photograph, evidence), (lefts[1], top))
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
+
+    def write(left, top, text, room, colour=TEXT):
+        draw.text((left, top), fitting(text, lambda part: draw.textlength(part, font), room),
+                  colour, font)  # fmt: skip
+
+    write(lefts[0], GAP, name, column)
+    write(lefts[1], GAP, f"what speaks for {ranked[0][0]}", column)
+    write(lefts[2], GAP, "none of these; closest:" if unknown else "likeliest", COLUMN)
+    for label, probability in ranked:
+        write(lefts[2], top, label, COLUMN - 70)
+        draw.text((lefts[2] + COLUMN, top), f"{probability:.1%}", TEXT, font, anchor="ra")
+        bar = top + 22
+        draw.rectangle((lefts[2], bar, lefts[2] + COLUMN, bar + BAR), EMPTY)
+        if length := round(COLUMN * probability):
+            colour = GREY if unknown else BLUE
+            draw.rectangle((lefts[2], bar, lefts[2] + length, bar + BAR), colour)
+        top += ROW
+    return canvas
+
+
+def fitting(text: str, length, room: int) -> str:
+    """Return a text on one line, its end cut off where it is longer than there is room.
+
+    Args:
+        text: any.
+        length: returns how long a text is.
+        room: the most it may be.
+    """
+    text = "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST])
+    if length(text) <= room:
+        return text
+    while text and length(text + "...") > room:
+        text = text[:-1]
+    return text + "..."
