@@ -104,6 +104,9 @@ def make_parser(recipe: str) -> cli.Parser:
         help="epochs between checkpoints")
     add("--save-every-minutes", type=cli.real(0, 10_000, low_open=True), default=10,
         metavar="MINUTES", help="most minutes between checkpoints, which may fall within an epoch")
+    add("--find-lr", action="store_true",
+        help="do not train: try rates from low to high, a step each, draw the loss by rate into "
+        "--logs, suggest a rate and print the command to go on with")
     add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     add("--restart", action="store_true", help="discard the checkpoint of an unfinished run")
 
@@ -153,6 +156,10 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
         parser.error("argument --num-epochs: 0 trains nothing; give more, or --head regression")
     if args.resume and args.restart:
         parser.error("argument --restart: not allowed with --resume")
+    if args.find_lr and (args.resume or args.restart):
+        parser.error("argument --find-lr: it starts no run to --resume or --restart")
+    if args.find_lr and recipe.num_epochs == 0:
+        parser.error("argument --find-lr: no step is taken with --num-epochs 0; give more")
     return args, recipe
 
 
@@ -163,15 +170,18 @@ def main() -> int:
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
         report.check_packages()
-        make_folder(folder)
         make_folder(args.logs)
+        fresh = Run(
+            {name: getattr(args, name) for name in decisive},
+            arrays.fingerprint,
+            code=code_version(),
+            leak=leak_of(args.init, arrays),
+        )
+        if args.find_lr:
+            find_rate(args, arrays, recipe, fresh)
+            return 0
+        make_folder(folder)
         with locked(args.model):
-            fresh = Run(
-                {name: getattr(args, name) for name in decisive},
-                arrays.fingerprint,
-                code=code_version(),
-                leak=leak_of(args.init, arrays),
-            )
             run = start_or_resume(fresh, folder, args.resume, args.restart)
             if run.leak:
                 print(f"warning: {run.leak}", file=sys.stderr)
@@ -249,9 +259,24 @@ def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Mode
     return network
 
 
+def find_rate(args: argparse.Namespace, arrays: Arrays, recipe: Recipe, run: Run) -> None:
+    """Suggest a learning rate for what a fresh run starts from, and the command to go on with."""
+    start_backend(run)
+    from classifier.training import range_test
+
+    network = build(arrays, recipe, args.init, fresh=True)
+    picture = args.logs / "learning_rate.png"
+    rate = range_test.suggest(network, arrays, recipe, args.batch_size, args.seed, picture)
+    words = lasting_words()
+    for flag in ("-lr", "--learning-rate"):
+        if flag in words:
+            del words[words.index(flag) : words.index(flag) + 2]
+    print(f"next: {cli.shown('train.py', *words, '-lr', f'{rate:g}')}")
+
+
 def lasting_words() -> list[str]:
-    """Return the words of the command line but for --resume and --restart."""
-    return [word for word in sys.argv[1:] if not word.startswith("--res")]
+    """Return the words of the command line but for --resume, --restart and --find-lr."""
+    return [word for word in sys.argv[1:] if not word.startswith(("--res", "--fi"))]
 
 
 def stopped(run: Run, folder: Path) -> NoReturn:

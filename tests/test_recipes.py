@@ -57,5 +57,7 @@ def test_a_recipe_states_only_where_it_differs():
     ],
 )
 def test_smaller_images_come_first_and_the_last_epoch_has_the_arrays_own(side, num_epochs, sides):
-    assert image_sides(side, num_epochs, progressive=True) == sides
-    assert image_sides(side, num_epochs, progressive=False) == [side] * num_epochs
+    recipe = Recipe(num_epochs=num_epochs)
+    assert image_sides(side, recipe) == sides
+    for one in (replace(recipe, progressive=False), replace(recipe, enlarge_to=side + 1)):
+        assert image_sides(side, one) == [side] * num_epochs

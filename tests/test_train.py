@@ -2,11 +2,14 @@
 
 import contextlib
 import importlib.metadata
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -25,8 +28,9 @@ from classifier.evaluation.evaluate import Judge, figures
 from classifier.hdf5 import read_json, write_json
 from classifier.prediction import model_file
 from classifier.prediction.verdict import Head
-from classifier.training import assess, fit, head, precision
+from classifier.training import assess, fit, head, precision, range_test
 from classifier.training.callback import Keeper
+from classifier.training.recipes import RECIPES
 from classifier.training.run import Run, load
 
 COMMON = ("--data", "arrays.h5", "--batch-size", 24, "--precision", "float32")
@@ -305,6 +309,8 @@ def test_two_runs_into_one_model_are_refused(folder, copied):
         (["-lr", "nan"], ["--learning-rate"]),
         (["--num-epochs", "1.5"], ["--num-epochs"]),
         (["--resume", "--restart"], ["--restart"]),
+        (["--find-lr", "--resume"], ["--find-lr", "--resume"]),
+        (["--find-lr", "--init", "imagenet"], ["--find-lr", "--num-epochs"]),
         (["--recipe", "none"], ["--recipe"]),
         (["--norm", "frozen"], ["--norm", "--init"]),
         (["--head", "regression"], ["--head", "--init"]),
@@ -486,6 +492,25 @@ def test_without_val_the_last_epoch_is_kept(folder, others, capsys):
     assert "val" not in training
     assert "best epoch: 2 of 2\n" in out
     assert "Val" not in out
+
+
+@pytest.mark.parametrize("old", [[], ["-lr", "7"], ["--learning-rate", "7"], ["--learning-rate=7"]])
+def test_a_rate_is_found_and_the_next_command_trains_with_it(folder, monkeypatch, capsys, old):
+    monkeypatch.setattr(range_test, "STEPS", 40)
+    words = [*SHORT, "--seed", 3, *old, "--logs", "my logs", "--freeze-stages", 0]
+    assert run_train(*words, "--find-lr") == 0
+    out = capsys.readouterr().out
+    (rate,) = re.findall(r"^suggested: -lr (\S+), ", out, re.M)
+    (command,) = re.findall(r"^next: python train.py (.+)$", out, re.M)
+    args, recipe = train.parse_args(shlex.split(command))
+    assert recipe == replace(RECIPES["scratch"], num_epochs=1, learning_rate=float(rate))
+    assert (args.seed, args.find_lr, args.logs) == (3, False, Path("my logs"))
+    assert "-lr 7" not in command
+    assert "--freeze-stages 0" in command
+    # A picture, and nothing else: no run has begun.
+    assert {str(path) for path in folder.rglob("*")} == {
+        str(folder / name) for name in ("arrays.h5", "my logs", "my logs/learning_rate.png")
+    }
 
 
 def test_the_next_command_can_be_copied(folder, capsys):

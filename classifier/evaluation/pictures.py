@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,6 +55,35 @@ def as_pixels(figure: "Figure") -> np.ndarray:
     with _no_warnings():
         canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def save_png(path: Path, figure: "Figure") -> None:
+    """Write a figure as a PNG file, whatever the path ends in."""
+    with _no_warnings():
+        figure.savefig(path, format="png", dpi=144)
+
+
+def loss_by_rate(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float | None
+) -> "Figure":
+    """Draw a learning-rate range test.
+
+    Args:
+        rates: float array (N,).
+        losses: float array (N,), of a step with each rate.
+        smoothed: float array (N,), the same without their noise.
+        suggested: the rate to point at, or None.
+    """
+    figure, axes = new_figure(6.4, 3.8)
+    axes.plot(rates, losses, ".", color=GREY, ms=4, label="a step")
+    axes.plot(rates, smoothed, color=BLUE, label="smoothed")
+    if suggested is not None:
+        axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="loss of the batch",
+             ylim=(0, 2.2 * smoothed[0]))  # fmt: skip
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
 
 
 def curves(history: dict[str, list[float]], start: dict, end: dict, name: str) -> "Figure":

@@ -1,9 +1,11 @@
 """Training itself: the network's fused forms, compiled, through the epochs of a run."""
 
+import contextlib
 import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -54,18 +56,9 @@ def fit(
     """
     batch_size, own_side = run.arguments["batch_size"], arrays.image_size
     largest = max(own_side, recipe.enlarge_to)
-    batches = Batches(
-        arrays,
-        "train",
-        batch_size,
-        run.arguments["seed"],
-        copies=recipe.copies,
-        crop=recipe.crop,
-        mixup=recipe.mixup,
-    )
+    batches = training_batches(arrays, recipe, batch_size, run.arguments["seed"])
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
-    progressive = recipe.progressive and recipe.enlarge_to <= own_side
-    sides = image_sides(own_side, recipe.num_epochs, progressive)
+    sides = image_sides(own_side, recipe)
     optimizer = make_optimizer(recipe, batches.steps * recipe.num_epochs)
     model = compiled(network, recipe, batch_size, optimizer)
     models = {own_side: model}  # by the side of the images
@@ -118,7 +111,7 @@ def fit(
         )
         return {**figures, "minutes": run.minutes}
 
-    try:
+    with known_errors(batch_size, largest, logs or folder):
         if recipe.head == "regression" and not run.begun:
             run.start = regression()
         while not (run.finished or keeper.diverged):
@@ -143,16 +136,6 @@ def fit(
             figures = regression()
             with cli.interrupts_wait():
                 keeper.add_end(figures)
-    except Exception as error:
-        full = os.strerror(errno.ENOSPC)
-        if full in str(error):  # which TensorFlow says in an error of its own
-            raise OSError(errno.ENOSPC, full, str(logs or folder)) from error
-        if not OUT_OF_MEMORY.search(str(error)):
-            raise
-        raise UserError(
-            f"--batch-size {batch_size}: too little memory for so many images of {largest} pixels; "
-            "lower it"
-        ) from error
     if keeper.diverged:
         best = folder / "best.h5"
         raise UserError(
@@ -160,6 +143,42 @@ def fit(
             f"({f'best model so far: {best}' if best.exists() else 'no model yet'}): lower "
             f"--learning-rate (now {recipe.learning_rate:g}) and --restart"
         )
+
+
+def training_batches(arrays: Arrays, recipe: Recipe, batch_size: int, seed: int) -> Batches:
+    """Return the batches that a recipe trains on."""
+    return Batches(
+        arrays,
+        "train",
+        batch_size,
+        seed,
+        copies=recipe.copies,
+        crop=recipe.crop,
+        mixup=recipe.mixup,
+    )
+
+
+@contextlib.contextmanager
+def known_errors(batch_size: int, side: int, place: Path) -> Iterator[None]:
+    """Tell of a full disk, or of too little memory, in one line, whatever the backend calls it.
+
+    Args:
+        batch_size: of the steps in this block.
+        side: of their images, after enlarging, pixels.
+        place: where they write.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = os.strerror(errno.ENOSPC)
+        if full in str(error):  # which TensorFlow says in an error of its own
+            raise OSError(errno.ENOSPC, full, str(place)) from error
+        if not OUT_OF_MEMORY.search(str(error)):
+            raise
+        raise UserError(
+            f"--batch-size {batch_size}: too little memory for so many images of {side} pixels; "
+            "lower it"
+        ) from error
 
 
 def compiled(

@@ -90,12 +90,13 @@ RECIPES = {
 }
 
 
-def image_sides(side: int, num_epochs: int, progressive: bool) -> list[int]:
+def image_sides(side: int, recipe: Recipe) -> list[int]:
     """Return the side of the images that each epoch trains on, pixels.
 
-    Where it is progressive, a third of the epochs each has 1/2, 3/4 and all of the images' own
-    side, and the last one in any case all of it.
+    Where the recipe is progressive, a third of the epochs each has 1/2, 3/4 and all of the images'
+    own side, and the last one in any case all of it; not where the network enlarges them.
     """
-    shares = (1 / 2, 3 / 4, 1) if progressive else (1,)
-    thirds = [math.ceil(len(shares) * epoch / num_epochs) - 1 for epoch in range(1, num_epochs + 1)]
+    progressive = recipe.progressive and recipe.enlarge_to <= side
+    shares, count = (1 / 2, 3 / 4, 1) if progressive else (1,), recipe.num_epochs
+    thirds = [math.ceil(len(shares) * epoch / count) - 1 for epoch in range(1, count + 1)]
     return [max(MIN_SIZE, round(side * shares[third])) for third in thirds]
