@@ -24,7 +24,7 @@ from PIL import Image
 from classifier import cli
 from classifier.data.images import MAX_BYTES, ImageError, files_below, read_rgb, square
 from classifier.errors import UserError
-from classifier.files import atomic_write, make_folder
+from classifier.files import make_folder, same_file
 from classifier.prediction import forward, model_file
 from classifier.prediction.runtime import images_a_step, images_a_thread, quicker
 from classifier.prediction.verdict import Head, Verdict, verdicts
@@ -36,7 +36,8 @@ Batch = list[tuple[str, np.ndarray | Verdict | UserError]]
 Ranked = list[tuple[str, float, float]]  # (label, probability, logit), best first
 
 MANY = 32  # files for which the network's preparation for many images pays
-BARS = 5  # classes in a picture of --explain
+BARS, LONGEST = 5, 249  # classes in a picture of --explain, and bytes of its file's name
+OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
 
 
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
@@ -82,24 +83,25 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     add("--always", action="store_true", help='name the likeliest class, never say "none of these"')
     add(
         "--explain",
-        type=Path,
+        type=destination,
         metavar="OUT",
-        help="draw why an image is named so: a heat map over it and bars, as OUT.png, or for many "
-        "images each as OUT/NAME.png, in the folders that they lie in",
+        help="draw why an image is named so, as a heat map over it, and bars: into OUT where its "
+        "name ends in .png, else into the folder OUT, each image as NAME.png, in folders as theirs",
     )
     add("--strict", action="store_true", help="fail if any image cannot be read")
     args = parser.parse_args(words)
     if args.precision == "bfloat16" and args.runtime == "numpy":
         parser.error("argument --precision: NumPy has no bfloat16; use --runtime keras")
-    if args.explain:
-        if args.runtime == "keras" or args.precision == "bfloat16":
-            parser.error("argument --explain: NumPy draws it; leave --runtime and --precision out")
-        import mimetypes
-
-        kind, _ = mimetypes.guess_type(args.explain.name)
-        if kind and kind.startswith("image/") and kind != "image/png":
-            parser.error(f"argument --explain: {args.explain}: give a name in .png, or a folder")
+    if args.explain and (args.runtime == "keras" or args.precision == "bfloat16"):
+        parser.error("argument --explain: NumPy computes it; leave --runtime and --precision out")
     return args
+
+
+def destination(text: str) -> Path:
+    """Return the path of a picture or folder of --explain."""
+    if text in ("", "-") or Path(text).suffix.lower() in OTHER_PICTURES:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a name that ends in .png, or a folder")
+    return Path(text)
 
 
 def main() -> int:
@@ -110,10 +112,11 @@ def main() -> int:
     if args.always:
         head = replace(head, known=None)
     runtime = args.runtime
+    if runtime == "auto":
+        runtime = quicker(info, len(files), cpu_flags())
     if args.explain:
-        places = pictures(files, args.explain)
-        computed = with_numpy(weights, info, files, partial(explained, head, info, places))
-    elif "numpy" in (runtime, runtime == "auto" and quicker(info, len(files), cpu_flags())):
+        computed = with_pictures(weights, info, head, files, pictures(files, args.explain))
+    elif runtime == "numpy":
         computed = with_numpy(weights, info, files)
     else:
         computed = with_keras(weights, info, files, args.precision)
@@ -152,31 +155,72 @@ def main() -> int:
 
 
 def with_numpy(
-    weights: model_file.Weights,
-    info: model_file.ModelInfo,
-    files: list[str],
-    explained: Callable[[forward.Network, int, list[str]], Batch] | None = None,
+    weights: model_file.Weights, info: model_file.ModelInfo, files: list[str]
 ) -> Iterator[Batch]:
-    """Yield the features of all files, in order, computed by NumPy, by `explained` if it is given.
-
-    That is called with the network, the threads it may use, and names; it returns their features.
-    """
-    many = len(files) >= MANY
-    if many:
-        cli.keep_freed_memory()
-    network = forward.Network(weights, info.enlarge_to, many)
+    """Yield the features of all files, in order, computed by NumPy."""
+    network = numpy_network(weights, info, len(files))
     fair = -(-len(files) // cores())
     step = min(fair, images_a_thread(info.side))
     threads = 2 if len(files) == 1 else 1
-    if explained:
-        yield from in_batches(partial(explained, network, threads), files, 1)
-        return
     features = partial(forward.averaged, network, mirror=info.mirror, threads=threads)
 
     def compute(names):
         return judged(read(names, info.image_size), features)
 
     yield from in_batches(compute, files, step)
+
+
+def with_pictures(
+    weights: model_file.Weights,
+    info: model_file.ModelInfo,
+    head: Head,
+    files: list[str],
+    places: dict[str, Path],
+) -> Iterator[Batch]:
+    """Yield the features of all files, in order, once their pictures stand at their places.
+
+    Args:
+        weights: of the model.
+        info: of the model.
+        head: of the model.
+        files: names of images.
+        places: by name, where a picture goes. They are taken out as pictures are drawn.
+    """
+    from classifier.evaluation import explain  # predict.py starts 4 ms sooner without
+
+    network = numpy_network(weights, info, len(files))
+    threads = 2 if len(files) == 1 else 1
+
+    def compute(names):
+        (name,) = names
+        try:
+            photograph = read_image(name)
+        except UserError as error:
+            return [(name, error)]
+        pixels = square(photograph, info.image_size)[None]
+        maps = explain.feature_maps(network, pixels, info.mirror, threads)
+        features = maps.mean(axis=(1, 2))
+        (verdict,) = verdicts(head, features)
+        place = places.pop(name, None)  # none is left of a file that is named twice
+        if place and np.isfinite(verdict.probabilities).all():
+            evidence = maps[0] @ head.kernel[:, verdict.probabilities.argmax()]
+            heat = explain.heat_map(evidence, info.side, info.mirror)
+            bars = [(label, p) for label, p, _ in ranked(verdict, info.classes, BARS)]
+            drawn = explain.picture(photograph, Path(name).name, heat, bars, verdict.unknown)
+            explain.save(place, drawn)
+        return [(name, features[0])]
+
+    yield from in_batches(compute, files, 1)
+
+
+def numpy_network(
+    weights: model_file.Weights, info: model_file.ModelInfo, count: int
+) -> forward.Network:
+    """Return the network in NumPy, prepared for so many files."""
+    many = count >= MANY
+    if many:
+        cli.keep_freed_memory()
+    return forward.Network(weights, info.enlarge_to, many)
 
 
 def with_keras(
@@ -229,79 +273,38 @@ def read(names: list[str], size: int) -> Batch:
     return batch
 
 
-def explained(
-    head: Head,
-    info: model_file.ModelInfo,
-    places: dict[str, Path],
-    network: forward.Network,
-    threads: int,
-    names: list[str],
-) -> Batch:
-    """Return the features of images, once a picture of why each is named so is at its place.
-
-    Args:
-        head: of the network.
-        info: of the model.
-        places: by name, where the picture goes. It is taken out, for a file that is named twice.
-        network: of the model.
-        threads: that it may use.
-        names: of the images.
-    """
-    from classifier.evaluation import explain  # predict.py starts 4 ms sooner without
-
-    batch = []
-    for name in names:
-        try:
-            photograph = read_image(name)
-        except UserError as error:
-            batch.append((name, error))
-            continue
-        pixels = square(photograph, info.image_size)[None]
-        maps = explain.feature_maps(network, pixels, info.mirror, threads)
-        features = maps.mean(axis=(1, 2))
-        batch.append((name, features[0]))
-        (verdict,) = verdicts(head, features)
-        place = places.pop(name, None)
-        if place and np.isfinite(verdict.probabilities).all():
-            best = verdict.probabilities.argmax()
-            bars = [(label, p) for label, p, _ in ranked(verdict, info.classes, BARS)]
-            drawn = explain.picture(
-                photograph, Path(name).name, maps[0] @ head.kernel[:, best], bars, verdict.unknown
-            )
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(place) as temporary:
-                drawn.save(temporary, "PNG")
-    return batch
-
-
 def pictures(files: list[str], out: Path) -> dict[str, Path]:
     """Return where the picture of each file goes, by name, and make the folder.
 
     One file's is `out` if that ends in .png, else they lie below `out` as the files do below the
-    folder that all of them are in. Files that are named twice have one.
+    folder that all of them are in. A file that is named twice has one.
 
     Raises:
-        UserError: `out` cannot be, or a file itself lies where a picture would.
+        UserError: `out` cannot be, or something else lies where a picture would.
     """
-    if out.suffix == ".png" and not out.is_dir():
+    from classifier.evaluation.explain import may_stand_at
+
+    if out.suffix.lower() == ".png" and not out.is_dir():
         if len(files) > 1:
             raise UserError(f"--explain {out}: there are {len(files)} images; give a folder")
-        folder, places = out.parent, {files[0]: out}
+        folder, names = out.parent, {out: files[0]}
     else:
+        folder, names = out, {}
         whole = [
             os.path.normpath(Path.cwd() / ("stdin" if name == "-" else name)) for name in files
         ]
         above = os.path.commonpath([Path(path).parent for path in whole])
-        names = {}
         for path, name in zip(whole, files, strict=True):
-            names.setdefault(out / f"{os.path.relpath(path, above)}.png", name)
-        folder, places = out, {name: place for place, name in names.items()}
-    taken = {os.path.realpath(name) for name in files}
-    for place in places.values():
-        if os.path.realpath(place) in taken:
-            raise UserError(f"--explain {place}: is one of the images; give another place")
+            place = out / f"{os.path.relpath(path, above)}.png"
+            if not same_file(names.setdefault(place, name), name):
+                raise UserError(f"--explain {place}: would be of two images; explain one at a time")
+    for place, name in names.items():
+        if len(os.fsencode(place.name)) > LONGEST:
+            raise UserError(f"--explain {place}: this name is too long; rename {name}")
+        if not may_stand_at(place):
+            raise UserError(f"--explain {place}: something else is there; give another place")
     make_folder(folder)
-    return places
+    return {name: place for place, name in names.items()}
 
 
 def judged(batch: Batch, judge: Callable[[np.ndarray], Sequence]) -> Batch:

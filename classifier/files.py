@@ -30,7 +30,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if error.filename is None:
+        if error.errno is not None and error.filename is None:  # else its text would be lost
             error.filename = str(path)
         raise
     finally:

@@ -1,5 +1,7 @@
 """What speaks for a class: the maps that logits are made of, and the picture that shows them."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from classifier.prediction.verdict import Head
 
 pytestmark = pytest.mark.usefixtures("eager")
 
+HEAT = np.eye(32, dtype=np.float32)
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.uint8)
 
 
@@ -41,17 +44,47 @@ def test_the_maps_of_the_mirror_image_are_turned_back(network):
     assert np.abs(one - maps).max() > 1e-3
 
 
+def test_a_place_looks_at_the_pixel_that_the_heat_map_has_it_at():
+    """The heat map of what changes in the maps, where a few pixels change, is hottest there."""
+    with small_network():
+        weights = weights_of(random_network(128, 4, seed=1))
+        network = Network(weights)
+        plain = np.full((1, 128, 128, 3), 120, np.uint8)
+        for mirror in (False, True):
+            maps = explain.feature_maps(network, plain, mirror)
+            for row, column in ((32, 64), (64, 32), (64, 64)):
+                image = plain.copy()
+                image[0, row - 2 : row + 3, column - 2 : column + 3] = 255
+                change = explain.feature_maps(network, image, mirror) - maps
+                heat = explain.heat_map(np.square(change[0]).sum(axis=2), 128, mirror)
+                hottest = np.unravel_index(heat.argmax(), heat.shape)
+                assert abs(hottest[0] - row) <= 4
+                assert abs(hottest[1] - column) <= (16 if mirror else 4)
+
+
+@pytest.mark.parametrize(("side", "places"), [(224, 7), (97, 4), (64, 2), (33, 2), (32, 1)])
+def test_places_are_32_pixels_apart_from_the_first_pixel_on(side, places):
+    evidence = np.random.default_rng(0).normal(size=(places, places))
+    pixels = 32 * np.arange(places)
+    heat = explain.heat_map(evidence, side, mirror=False)
+    assert heat.shape == (side, side)
+    np.testing.assert_allclose(heat[np.ix_(pixels, pixels)], evidence, atol=1e-5)
+    heat = explain.heat_map(evidence, side, mirror=True)
+    turned = explain.heat_map(evidence[:, ::-1], side, mirror=True)
+    np.testing.assert_allclose(turned, heat[:, ::-1], atol=1e-5)
+
+
 def test_red_is_where_the_most_speaks_for_it_and_grey_where_nothing_does():
     photograph = Image.new("RGB", (90, 60), (0, 200, 0))
-    evidence = np.zeros((2, 3))
-    evidence[1, 2], evidence[0, 0] = 5, -5
-    pixels = np.asarray(explain.overlay(photograph, evidence)).astype(int)
+    heat = np.zeros((32, 32), np.float32)
+    heat[24:, 24:], heat[:8, :8] = 5, -5
+    pixels = np.asarray(explain.overlay(photograph, heat)).astype(int)
     assert pixels.shape == (60, 90, 3)
-    red, green, blue = pixels[50, 85]
+    red, green, blue = pixels[55, 85]
     assert red > 150 > 100 > max(green, blue)
     for place in ((2, 2), (2, 85), (55, 2)):
         assert np.ptp(pixels[place]) == 0
-    nothing = np.asarray(explain.overlay(photograph, np.full((2, 3), -1.0)))
+    nothing = np.asarray(explain.overlay(photograph, np.full((32, 32), -1, np.float32)))
     assert (nothing == nothing[0, 0, 0]).all()
 
 
@@ -63,7 +96,7 @@ def test_the_bars_are_as_long_as_the_probabilities():
     photograph = Image.new("RGB", (40, 40), "red")
     ranked = [("one", 0.75), ("two", 0.25), ("three", 0.0)]
     for unknown, colour in ((False, explain.BLUE), (None, explain.BLUE), (True, explain.GREY)):
-        drawn = explain.picture(photograph, "a.png", np.eye(2), ranked, unknown)
+        drawn = explain.picture(photograph, "a.png", HEAT, ranked, unknown)
         pixels = np.asarray(drawn)
         left = 3 * explain.GAP + 2 * explain.SIDE
         for number, (_, probability) in enumerate(ranked):
@@ -78,7 +111,7 @@ def test_the_bars_are_as_long_as_the_probabilities():
 def test_a_picture_says_none_of_these():
     photograph = Image.new("RGB", (40, 40), "red")
     said = [
-        explain.picture(photograph, "a.png", np.eye(2), [("one", 1.0)], unknown)
+        explain.picture(photograph, "a.png", HEAT, [("one", 1.0)], unknown)
         .crop((3 * explain.GAP + 2 * explain.SIDE, 0, 1100, explain.GAP + explain.CAPTION))
         .tobytes()
         for unknown in (None, False, True)
@@ -89,7 +122,7 @@ def test_a_picture_says_none_of_these():
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (5000, 3000)])
 @pytest.mark.parametrize("name", ["", "two\nlines", "\udcff\u4e2d" * 100, "W" * 255])
 def test_any_size_and_any_name_can_be_drawn(size, name):
-    drawn = explain.picture(Image.new("RGB", size), name, np.eye(7), [(name, 0.5)] * 5, False)
+    drawn = explain.picture(Image.new("RGB", size), name, HEAT, [(name, 0.5)] * 5, False)
     assert drawn.mode == "RGB"
     assert drawn.width <= 1100
     assert drawn.height <= 500
@@ -102,3 +135,19 @@ def test_a_text_is_cut_where_there_is_no_room():
     assert explain.fitting("abcdefgh", len, 6) == "abc..."
     assert explain.fitting("a\tb\x00", len, 9) == "a?b?"
     assert explain.fitting("abcd", len, 2) == "..."
+
+
+def test_a_picture_takes_the_place_of_nothing_but_an_earlier_one(tmp_path):
+    path = tmp_path / "new/folder/why.png"
+    assert explain.may_stand_at(path)
+    explain.save(path, Image.new("RGB", (4, 4), "red"))
+    assert explain.may_stand_at(path)
+    explain.save(path, Image.new("RGB", (4, 4), "blue"))
+    with Image.open(path) as drawn:
+        assert (drawn.format, drawn.getpixel((0, 0))) == ("PNG", (0, 0, 255))
+    assert [*path.parent.iterdir()] == [path]
+    other = tmp_path / "photo.png"
+    Image.new("RGB", (4, 4)).save(other)
+    os.mkfifo(tmp_path / "pipe")
+    for taken in (other, tmp_path, tmp_path / "pipe"):
+        assert not explain.may_stand_at(taken)

@@ -45,6 +45,8 @@ def test_an_error_that_names_no_file_is_given_the_path(tmp_path):
         with pytest.raises(OSError, match="full") as caught, files.atomic_write(path):
             raise OSError(errno.ENOSPC, "full", place)
         assert caught.value.filename == named
+    with pytest.raises(OSError, match=r"^errno = 28$"), files.atomic_write(path):
+        raise OSError("errno = 28")  # as HDF5 has it
 
 
 def test_what_is_written_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):

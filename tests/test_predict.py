@@ -273,29 +273,56 @@ def pngs(folder):
     return [str(path) for path in found]
 
 
-def test_an_explanation_is_a_picture_and_the_names_stay_the_same(call, monkeypatch, capsys):
+def left_panel(path):
+    """The colour of the photograph in a picture, and how red its heat map is left and right."""
+    with Image.open(path) as drawn:
+        pixels = np.asarray(drawn).astype(int)
+    top, width = explain.GAP + explain.CAPTION, 360
+    row = top + 100
+    first, second = explain.GAP, 2 * explain.GAP + width
+    heat = pixels[row, second : second + width]
+    redness = heat[:, 0] - heat[:, 2]
+    return tuple(pixels[row, first + 20]), redness[:40].max(), redness[-40:].max()
+
+
+def test_an_explanation_shows_where_the_likeliest_class_is_seen(call, monkeypatch, capsys):
+    """In a network of 2x2 places the left ones speak for bright, the right ones for dark."""
+
+    def network(images):
+        bright = images[:, 0, 0, 0] > 100
+        maps = np.zeros((len(images), 2, 2, 2))
+        maps[:, :, 0, 1] = np.where(bright, 6, 2)
+        maps[:, :, 1, 0] = 4
+        return maps
+
+    info = model_file.ModelInfo(["dark", "bright"], 64, "clean")
+    use(monkeypatch, lambda images: np.exp(network(images).mean(axis=(1, 2))), info)
+    monkeypatch.setattr(forward, "Network", lambda *_: types.SimpleNamespace(feature_maps=network))
     for value, said in ((250, "bright"), (5, "dark")):
-        Image.new("RGB", (60, 40), (value,) * 3).save("a.png")
-        plain = printed(monkeypatch, capsys, "a.png")
-        assert plain[1].split()[1] == said
-        assert printed(monkeypatch, capsys, "--explain", "new/why.png", "a.png") == plain
-        assert pngs("new") == ["new/why.png"]
-        with Image.open("new/why.png") as drawn:
-            place = (explain.GAP + 180, explain.GAP + explain.CAPTION + 120)
-            assert drawn.getpixel(place) == (value,) * 3
+        Image.new("RGB", (60, 60), (value,) * 3).save("a.png")
+        text = printed(monkeypatch, capsys, "--explain", "new/why.PNG", "a.png")
+        assert text[1].split()[1] == said
+        assert pngs("new") == ["new/why.PNG"]
+        colour, left, right = left_panel("new/why.PNG")
+        assert colour == (value,) * 3
+        assert (left > 100, right > 100) == (said == "bright", said == "dark")
 
 
 def test_pictures_lie_in_a_folder_as_the_files_do(call, monkeypatch):
-    for name in ("in/a/1.png", "in/b/1.png", "in/b/deep/2.png"):
+    monkeypatch.setattr(predict, "cores", lambda: 4)
+    names = [f"in/{part}/{n}.png" for part in ("a", "b", "b/deep") for n in range(5)]
+    for value, name in enumerate(names):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
-        photo(name)
+        Image.new("RGB", (8, 8), (10 * value,) * 3).save(name)
     Path("in/b/text.png").write_text("no image")
-    files, text = call("--explain", "out", "in", "in/b/../a/1.png", "in/a/1.png")
-    assert files == [
-        "in/a/1.png", "in/b/1.png", "in/b/deep/2.png", "in/b/../a/1.png", "in/a/1.png",
-    ]  # fmt: skip
-    assert "skipped 1 of 6 files" in text
-    assert pngs("out") == ["out/a/1.png.png", "out/b/1.png.png", "out/b/deep/2.png.png"]
+    again = ["in/b/../a/1.png", "in/a/1.png"]
+    for _ in range(2):  # an earlier picture is replaced
+        files, text = call("--explain", "out", "in", *again)
+        assert files == [*names, *again]
+        assert "skipped 1 of 18 files" in text
+        assert pngs("out") == [name.replace("in", "out", 1) + ".png" for name in names]
+    for value, name in enumerate(names):
+        assert left_panel(name.replace("in", "out", 1) + ".png")[0] == (10 * value,) * 3
     feed(monkeypatch, Path("in/a/1.png").read_bytes())
     call("--explain", "one", "-")
     assert pngs("one") == ["one/stdin.png"]
@@ -304,25 +331,42 @@ def test_pictures_lie_in_a_folder_as_the_files_do(call, monkeypatch):
     assert pngs("folder.png") == ["folder.png/1.png.png"]
 
 
-def test_a_picture_never_takes_the_place_of_an_image(call):
+def test_a_picture_never_takes_the_place_of_another_file(call):
     data = photo("a.png")
+    photo("b.png")
     shutil.copy("a.png", "a.png.png")
-    for words in (("a.png", "a.png"), (".", "a.png", "a.png.png")):
-        with pytest.raises(UserError, match=r"^--explain .*: is one of the images; give another"):
+    Path("dir.png/b.png.png").mkdir(parents=True)
+    for words in (("a.png", "b.png"), ("./", "a.png"), ("dir.png", "b.png")):
+        with pytest.raises(UserError, match=r"^--explain .*: something else is there; give anoth"):
             call("--explain", *words)
     assert Path("a.png").read_bytes() == Path("a.png.png").read_bytes() == data
     with pytest.raises(UserError, match=r"^--explain why.png: there are 2 images; give a folder$"):
         call("--explain", "why.png", "a.png", "a.png.png")
     with pytest.raises(UserError, match=r"^a.png/x: cannot create this folder"):
         call("--explain", "a.png/x", "a.png.png")
+    assert not Path("why.png").exists()
+
+
+def test_two_images_of_one_place_and_names_too_long_are_refused(call):
+    for name in ("in/a/1.png", "else/x/1.png", "else/a/1.png", "p" * 250):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        photo(name)
+    Path("in/b").symlink_to("../else/x")
+    with pytest.raises(UserError, match=r"^--explain out/1.png.png: would be of two images; "):
+        call("--explain", "out", "in/b/../a/1.png", "in/a/1.png")  # the first is else/a/1.png
+    with pytest.raises(UserError, match=r"^--explain out/p+\.png: this name is too long; rename p"):
+        call("--explain", "out", "p" * 250)
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--explain", "why.jpg"], "why.jpg: give a name in .png, or a folder"),
-        (["--explain", "why", "--runtime", "keras"], "NumPy draws it"),
-        (["--explain", "why", "--precision", "bfloat16"], "NumPy draws it"),
+        (["--explain", "why.JPG"], "'why.JPG': give a name that ends in .png, or a folder"),
+        (["--explain", ""], ": give a name that ends in .png"),
+        (["--explain", "-"], ": give a name that ends in .png"),
+        (["--explain", "why", "--runtime", "keras"], "NumPy computes it"),
+        (["--explain", "why", "--precision", "bfloat16"], "NumPy computes it"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(call, capsys, words, said):

@@ -67,6 +67,21 @@ def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):
     assert insight.table(kept) in (ROOT / "README.md").read_text()
 
 
+def test_the_figures_of_the_pointing_game_are_its_own():
+    kept = json.loads((ROOT / "benchmarks/results/insight.json").read_text())
+    found = kept["pointing"]["clean-224-head"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    pointed, low, high, within = (
+        100 * found[name] for name in ("pointed", "pointed_low", "pointed_high", "within")
+    )
+    assert (
+        f"It is in **{pointed:.1f}%** of {found['grids']} grids' {4 * found['grids']:,} cases "
+        f"(95% interval {low:.1f} to {high:.1f}; by chance 25%), and {within:.0f}% of all" in text
+    )
+    assert found["command"] in text
+    assert found["code"] in text
+
+
 def test_every_file_named_is_there():
     for page in PAGES:
         for path in re.findall(r"\]\(([^):#]+)\)", page.read_text()):

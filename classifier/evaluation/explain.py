@@ -7,13 +7,16 @@ map, and here it needs no gradient.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from classifier.files import atomic_write
 from classifier.prediction.forward import Network
 from classifier.workers import threaded_map
 
+STRIDE = 32  # pixels of the network's image from one place of the last maps to the next
 SIDE = 360  # of both photographs in a picture, their longer one
 COLUMN, GAP, CAPTION, ROW, BAR = 300, 16, 28, 46, 12  # of what stands around and beside them
 TEXT, GREY, BLUE, EMPTY = (29, 39, 48), (154, 165, 173), (43, 108, 163), (232, 236, 240)
@@ -21,6 +24,7 @@ TEXT, GREY, BLUE, EMPTY = (29, 39, 48), (154, 165, 173), (43, 108, 163), (232, 2
 SHARES = (0, 0.35, 0.65, 1)
 COLOURS = np.array([(40, 70, 160), (60, 150, 190), (250, 210, 70), (220, 40, 30)])
 OPACITY = 0.65  # of the most
+MARK = "resnet-classifier: why a photograph is named so"  # in each picture's file
 LONGEST = 200  # characters of a name that are looked at
 
 
@@ -43,16 +47,33 @@ def feature_maps(
     return (maps[0] + maps[1][:, :, ::-1]) / 2 if mirror else maps[0]
 
 
-def overlay(photograph: Image.Image, evidence: np.ndarray) -> Image.Image:
+def heat_map(evidence: np.ndarray, side: int, mirror: bool) -> np.ndarray:
+    """Return what each pixel of the network's image adds to a logit: float32 (side, side).
+
+    Args:
+        evidence: float array (rows, columns), what the places of the last maps add.
+        side: of the image, after enlarging, pixels.
+        mirror: as for `feature_maps`.
+    """
+    # Each place looks at a pixel and what is around it, the first place at the first pixel. In the
+    # mirror image it is the last pixel, so the mean of both lies between.
+    right = side - 1 - STRIDE * (evidence.shape[1] - 1)  # pixels beyond the last place
+    left = 1.5 - (0.5 + (right / 2 if mirror else 0)) / STRIDE  # of the image, in places
+    top = 1.5 - 0.5 / STRIDE
+    box = (left, top, left + side / STRIDE, top + side / STRIDE)
+    places = Image.fromarray(np.pad(evidence, 1, "edge").astype(np.float32))
+    return np.asarray(places.resize((side, side), Image.Resampling.BICUBIC, box))
+
+
+def overlay(photograph: Image.Image, heat: np.ndarray) -> Image.Image:
     """Lay what speaks for a class over a photograph in grey.
 
     Args:
         photograph: PIL image, RGB.
-        evidence: float array (rows, columns), what the places add to the class's logit. The most is
-            red; what speaks against the class is not shown.
+        heat: float32 array (side, side), of `heat_map`. The most is red; what speaks against the
+            class is not shown.
     """
-    shares = np.maximum(evidence, 0) / max(evidence.max(), 1e-12)
-    shares = Image.fromarray(shares.astype(np.float32))
+    shares = Image.fromarray(np.maximum(heat, 0) / max(heat.max(), 1e-12))
     shares = np.asarray(shares.resize(photograph.size, Image.Resampling.BICUBIC)).clip(0, 1)
     colours = np.stack([np.interp(shares, SHARES, channel) for channel in COLOURS.T], axis=-1)
     opacity = OPACITY * shares[..., None]
@@ -63,7 +84,7 @@ def overlay(photograph: Image.Image, evidence: np.ndarray) -> Image.Image:
 def picture(
     photograph: Image.Image,
     name: str,
-    evidence: np.ndarray,
+    heat: np.ndarray,
     ranked: Sequence[tuple[str, float]],
     unknown: bool | None,
 ) -> Image.Image:
@@ -72,7 +93,7 @@ def picture(
     Args:
         photograph: PIL image, RGB, of any size.
         name: of the photograph.
-        evidence: of the likeliest class, as `overlay` takes it.
+        heat: for the likeliest class, of `heat_map`.
         ranked: (label, probability) of the classes to show, best first.
         unknown: whether it is none of the classes.
     """
@@ -84,7 +105,7 @@ def picture(
     size = (lefts[2] + COLUMN + GAP, top + max(height, ROW * len(ranked)) + GAP)
     canvas = Image.new("RGB", size, "white")
     canvas.paste(photograph, (lefts[0], top))
-    canvas.paste(overlay(photograph, evidence), (lefts[1], top))
+    canvas.paste(overlay(photograph, heat), (lefts[1], top))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
 
     def write(left, top, text, room, colour=TEXT):
@@ -120,3 +141,22 @@ def fitting(text: str, length, room: int) -> str:
     while text and length(text + "...") > room:
         text = text[:-1]
     return text + "..."
+
+
+def save(path: Path, drawn: Image.Image) -> None:
+    """Write a picture as PNG, in one step, with the mark by which `may_stand_at` knows it."""
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("Software", MARK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        drawn.save(temporary, "PNG", pnginfo=mark)
+
+
+def may_stand_at(path: Path) -> bool:
+    """Return whether a picture may be written to `path`: nothing is there, or an earlier one."""
+    if not path.exists():
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return MARK.encode() in file.read(1000)

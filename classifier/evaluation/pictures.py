@@ -64,7 +64,11 @@ def save_png(path: Path, figure: "Figure") -> None:
 
 
 def loss_by_rate(
-    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, suggested: float | None
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    start: float,
+    suggested: float | None,
 ) -> "Figure":
     """Draw a learning-rate range test.
 
@@ -72,15 +76,17 @@ def loss_by_rate(
         rates: float array (N,).
         losses: float array (N,), of a step with each rate.
         smoothed: float array (N,), the same without their noise.
+        start: the loss at the start.
         suggested: the rate to point at, or None.
     """
     figure, axes = new_figure(6.4, 3.8)
     axes.plot(rates, losses, ".", color=GREY, ms=4, label="a step")
     axes.plot(rates, smoothed, color=BLUE, label="smoothed")
+    axes.axhline(start, ls="--", color=GREY, lw=1, label="at the start")
     if suggested is not None:
         axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss of the batch",
-             ylim=(0, 2.2 * smoothed[0]))  # fmt: skip
+             ylim=(0, 2.2 * start))  # fmt: skip
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     return figure

@@ -159,20 +159,20 @@ def training_batches(arrays: Arrays, recipe: Recipe, batch_size: int, seed: int)
 
 
 @contextlib.contextmanager
-def known_errors(batch_size: int, side: int, place: Path) -> Iterator[None]:
+def known_errors(batch_size: int, side: int, place: Path | None = None) -> Iterator[None]:
     """Tell of a full disk, or of too little memory, in one line, whatever the backend calls it.
 
     Args:
         batch_size: of the steps in this block.
         side: of their images, after enlarging, pixels.
-        place: where they write.
+        place: where they write, if they do.
     """
     try:
         yield
     except Exception as error:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # which TensorFlow says in an error of its own
-            raise OSError(errno.ENOSPC, full, str(place)) from error
+            raise OSError(errno.ENOSPC, full, place and str(place)) from error
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(

@@ -1,4 +1,8 @@
-"""A learning-rate range test (Smith 2017, arXiv:1506.01186): how high the rate may be."""
+"""A learning-rate range test (Smith 2017, arXiv:1506.01186): how high the rate may be.
+
+What is suggested is a highest rate, for a schedule with a warm-up. The rate of the lowest loss is
+lower, and told less surely, for the curve is flat there: docs/results.md has figures of both.
+"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -26,7 +30,7 @@ WINDOW = 7  # steps before and after one whose losses smooth its own
 def suggest(
     network: keras.Model, arrays: Arrays, recipe: Recipe, batch_size: int, seed: int, picture: Path
 ) -> float:
-    """Return the learning rate at which the loss is lowest, and draw the loss by rate.
+    """Return half the rate from which on the loss is above that at the start; draw it.
 
     Args:
         network: `resnet50`, with the weights that a run starts from; they change.
@@ -37,23 +41,24 @@ def suggest(
         picture: PNG file to be written.
 
     Raises:
-        UserError: no rate lowers the loss, or a batch is too large for the memory.
+        UserError: no such rate can be told, or a batch is too large for the memory.
     """
     steps = losses_by_rate(network, arrays, recipe, batch_size, seed)
     tried = list(tqdm(steps, total=STEPS, desc="Trying rates", unit=" steps", disable=None))
     rates, losses = np.array(tried).T
-    curve = smoothed(losses)
-    lowest = int(curve.argmin())
-    rate = float(f"{rates[lowest]:.2g}") if lowest >= FIRST else None
+    rate = suggestion(rates, losses)
+    figure = pictures.loss_by_rate(rates, losses, smoothed(losses), losses[:FIRST].mean(), rate)
     with atomic_write(picture) as temporary:
-        pictures.save_png(temporary, pictures.loss_by_rate(rates, losses, curve, rate))
+        pictures.save_png(temporary, figure)
     print(f"loss by learning rate, {len(rates)} steps up to {rates[-1]:.2g}: {picture}")
     if rate is None:
         raise UserError(
-            f"--find-lr: no rate lowers the loss, see {picture}; raise --batch-size, or keep "
-            f"-lr {recipe.learning_rate:g}"
+            f"--find-lr: these losses suggest no rate, see {picture}; keep the recipe's"
         )
-    print(f"suggested: -lr {rate:g}, where the loss is lowest (now: {recipe.learning_rate:g})")
+    print(
+        f"suggested: -lr {rate:g}, half the rate from which on the loss is above that at the start "
+        f"(now: {recipe.learning_rate:g})"
+    )
     return rate
 
 
@@ -62,7 +67,7 @@ def losses_by_rate(
 ) -> Iterator[tuple[float, float]]:
     """Take a step with each rate from LOWEST to HIGHEST; yield the rate and its batch's loss.
 
-    But for the rate they are the first steps of the recipe. They end early where the loss diverges.
+    But for the rate, steps are those of the recipe's first epoch. They end where the loss diverges.
     The arguments are those of `suggest`.
     """
     own_side = arrays.image_size
@@ -71,7 +76,7 @@ def losses_by_rate(
     batches.side = image_sides(own_side, recipe)[0]
     optimizer = make_optimizer(replace(recipe, schedule="constant"), STEPS)
     losses = []
-    with known_errors(batch_size, largest, arrays.path):
+    with known_errors(batch_size, largest):
         model = compiled(network, recipe, batch_size, optimizer)
         if recipe.head == "regression":
             regression_head(model, arrays, min(batch_size, images_a_step(largest)), None)
@@ -87,7 +92,8 @@ def losses_by_rate(
             if not np.isfinite(losses[-1]):
                 if step <= FIRST:
                     raise UserError(
-                        "--find-lr: the loss is not a number; give other weights to --init"
+                        f"--find-lr: the loss is not a number at {rate:.2g}; try --precision "
+                        "float32, or other weights"
                     )
                 return
             yield float(rate), losses[-1]
@@ -100,3 +106,18 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
     weights = np.bartlett(2 * WINDOW + 3)[1:-1]
     sums = (np.convolve(values, weights, "same") for values in (losses, np.ones(len(losses))))
     return np.divide(*sums)
+
+
+def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
+    """Return half the rate from which on the loss is above that at the start and its noise.
+
+    Args:
+        rates: float array (N,), rising.
+        losses: float array (N,), of a step with each.
+
+    Returns:
+        None if the loss never diverged, N being STEPS, or is above from the lowest rates on.
+    """
+    first = losses[:FIRST]
+    last = max(np.flatnonzero(smoothed(losses) <= first.mean() + first.std()), default=0)
+    return float(f"{rates[last] / 2:.2g}") if last >= FIRST and len(rates) < STEPS else None
