@@ -297,12 +297,18 @@ def pictures(files: list[str], out: Path) -> dict[str, Path]:
         for path, name in zip(whole, files, strict=True):
             place = out / f"{os.path.relpath(path, above)}.png"
             if not same_file(names.setdefault(place, name), name):
-                raise UserError(f"--explain {place}: would be of two images; explain one at a time")
+                raise UserError(
+                    f"--explain {cli.printable(place)}: would be of two images; draw one alone"
+                )
     for place, name in names.items():
         if len(os.fsencode(place.name)) > LONGEST:
-            raise UserError(f"--explain {place}: this name is too long; rename {name}")
+            raise UserError(
+                f"--explain {cli.printable(place)}: too long a name; rename {cli.printable(name)}"
+            )
         if not may_stand_at(place):
-            raise UserError(f"--explain {place}: something else is there; give another place")
+            raise UserError(
+                f"--explain {cli.printable(place)}: something else is there; give another place"
+            )
     make_folder(folder)
     return {name: place for place, name in names.items()}
 
@@ -352,7 +358,7 @@ def read_image(name: str) -> Image.Image:
     Raises:
         UserError: it cannot be read, or is no image.
     """
-    shown = "standard input" if name == "-" else name if name.isprintable() else repr(name)
+    shown = "standard input" if name == "-" else cli.printable(name)
     try:
         return read_rgb(standard_input() if name == "-" else name)
     except ImageError as error:

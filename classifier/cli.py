@@ -77,6 +77,11 @@ def shown(script: str, *args) -> str:
     return shlex.join(["python", script, *map(str, args)])
 
 
+def printable(path: str | Path) -> str:
+    """Return a path as it is told in one line, whatever its characters."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
 def start_keras() -> ModuleType:
     """Import and return Keras and its backend without the backend's start-up notes on the terminal.
 

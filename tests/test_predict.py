@@ -340,6 +340,10 @@ def test_a_picture_never_takes_the_place_of_another_file(call):
         with pytest.raises(UserError, match=r"^--explain .*: something else is there; give anoth"):
             call("--explain", *words)
     assert Path("a.png").read_bytes() == Path("a.png.png").read_bytes() == data
+    Path("two\nlines.png").mkdir()
+    photo("two\nlines.png/b.png.png")
+    with pytest.raises(UserError, match=r"^--explain 'two\\nlines.png/b.png.png': something else"):
+        call("--explain", "two\nlines.png", "b.png")
     with pytest.raises(UserError, match=r"^--explain why.png: there are 2 images; give a folder$"):
         call("--explain", "why.png", "a.png", "a.png.png")
     with pytest.raises(UserError, match=r"^a.png/x: cannot create this folder"):
@@ -354,7 +358,7 @@ def test_two_images_of_one_place_and_names_too_long_are_refused(call):
     Path("in/b").symlink_to("../else/x")
     with pytest.raises(UserError, match=r"^--explain out/1.png.png: would be of two images; "):
         call("--explain", "out", "in/b/../a/1.png", "in/a/1.png")  # the first is else/a/1.png
-    with pytest.raises(UserError, match=r"^--explain out/p+\.png: this name is too long; rename p"):
+    with pytest.raises(UserError, match=r"^--explain out/p+\.png: too long a name; rename p"):
         call("--explain", "out", "p" * 250)
     assert not Path("out").exists()
 

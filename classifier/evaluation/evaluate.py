@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS
@@ -166,8 +167,7 @@ def _decoded(file, size):
     try:
         return decode(file, size)
     except (ImageError, OSError) as error:
-        name = str(file) if str(file).isprintable() else repr(str(file))
-        return f"{name}: {getattr(error, 'strerror', None) or error}"
+        return f"{printable(file)}: {getattr(error, 'strerror', None) or error}"
 
 
 def about(arrays: Arrays) -> tuple[dict[str, str], str]:
