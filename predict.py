@@ -36,7 +36,7 @@ Batch = list[tuple[str, np.ndarray | Verdict | UserError]]
 Ranked = list[tuple[str, float, float]]  # (label, probability, logit), best first
 
 MANY = 32  # files for which the network's preparation for many images pays
-BARS, LONGEST = 5, 249  # classes in a picture of --explain, and bytes of its file's name
+BARS, LONGEST_NAME = 5, 249  # classes in a picture of --explain, and bytes of its file's name
 OTHER_PICTURES = (".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".svg", ".pdf")
 
 
@@ -85,8 +85,9 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         "--explain",
         type=destination,
         metavar="OUT",
-        help="draw why an image is named so, as a heat map over it, and bars: into OUT where its "
-        "name ends in .png, else into the folder OUT, each image as NAME.png, in folders as theirs",
+        help="draw why each image is named so, as a heat map and bars: into OUT if that ends in "
+        ".png, else below the folder OUT, as photo.jpg.png for photo.jpg; nothing but earlier "
+        "pictures of this kind is replaced",
     )
     add("--strict", action="store_true", help="fail if any image cannot be read")
     args = parser.parse_args(words)
@@ -101,6 +102,8 @@ def destination(text: str) -> Path:
     """Return the path of a picture or folder of --explain."""
     if text in ("", "-") or Path(text).suffix.lower() in OTHER_PICTURES:
         raise argparse.ArgumentTypeError(f"{text!r}: give a name that ends in .png, or a folder")
+    if len(os.fsencode(Path(text).name)) > LONGEST_NAME:
+        raise argparse.ArgumentTypeError(f"{text!r}: too long a name; give a shorter one")
     return Path(text)
 
 
@@ -274,7 +277,7 @@ def read(names: list[str], size: int) -> Batch:
 
 
 def pictures(files: list[str], out: Path) -> dict[str, Path]:
-    """Return where the picture of each file goes, by name, and make the folder.
+    """Return where the picture of each file goes, by name, and make the folders.
 
     One file's is `out` if that ends in .png, else they lie below `out` as the files do below the
     folder that all of them are in. A file that is named twice has one.
@@ -287,9 +290,9 @@ def pictures(files: list[str], out: Path) -> dict[str, Path]:
     if out.suffix.lower() == ".png" and not out.is_dir():
         if len(files) > 1:
             raise UserError(f"--explain {out}: there are {len(files)} images; give a folder")
-        folder, names = out.parent, {out: files[0]}
+        names = {out: files[0]}
     else:
-        folder, names = out, {}
+        names = {}
         whole = [
             os.path.normpath(Path.cwd() / ("stdin" if name == "-" else name)) for name in files
         ]
@@ -298,10 +301,12 @@ def pictures(files: list[str], out: Path) -> dict[str, Path]:
             place = out / f"{os.path.relpath(path, above)}.png"
             if not same_file(names.setdefault(place, name), name):
                 raise UserError(
-                    f"--explain {cli.printable(place)}: would be of two images; draw one alone"
+                    f"--explain {cli.printable(place)}: is the place of two; draw one at a time"
                 )
+    for folder in sorted({place.parent for place in names}):
+        make_folder(folder)
     for place, name in names.items():
-        if len(os.fsencode(place.name)) > LONGEST:
+        if len(os.fsencode(place.name)) > LONGEST_NAME:
             raise UserError(
                 f"--explain {cli.printable(place)}: too long a name; rename {cli.printable(name)}"
             )
@@ -309,7 +314,6 @@ def pictures(files: list[str], out: Path) -> dict[str, Path]:
             raise UserError(
                 f"--explain {cli.printable(place)}: something else is there; give another place"
             )
-    make_folder(folder)
     return {name: place for place, name in names.items()}
 
 

@@ -265,7 +265,7 @@ def find_rate(args: argparse.Namespace, arrays: Arrays, recipe: Recipe, run: Run
     from classifier.training import range_test
 
     network = build(arrays, recipe, args.init, fresh=True)
-    picture = args.logs / "learning_rate.png"
+    picture = args.logs / f"{run.id}-learning-rate.png"
     rate = range_test.suggest(network, arrays, recipe, args.batch_size, args.seed, picture)
     words = lasting_words()
     for flag in ("-lr", "--learning-rate"):

@@ -134,11 +134,13 @@ def test_a_text_is_cut_where_there_is_no_room():
     assert explain.fitting("abc", len, 3) == "abc"
     assert explain.fitting("abcdefgh", len, 6) == "abc..."
     assert explain.fitting("a\tb\x00", len, 9) == "a?b?"
+    assert explain.fitting("M\u00fcller caf\u00e9 \u72ac", len, 99) == "Muller cafe ?"
     assert explain.fitting("abcd", len, 2) == "..."
 
 
 def test_a_picture_takes_the_place_of_nothing_but_an_earlier_one(tmp_path):
-    path = tmp_path / "new/folder/why.png"
+    path = tmp_path / "folder/why.png"
+    path.parent.mkdir()
     assert explain.may_stand_at(path)
     explain.save(path, Image.new("RGB", (4, 4), "red"))
     assert explain.may_stand_at(path)

@@ -356,11 +356,19 @@ def test_two_images_of_one_place_and_names_too_long_are_refused(call):
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         photo(name)
     Path("in/b").symlink_to("../else/x")
-    with pytest.raises(UserError, match=r"^--explain out/1.png.png: would be of two images; "):
+    with pytest.raises(UserError, match=r"^--explain out/1.png.png: is the place of two"):
         call("--explain", "out", "in/b/../a/1.png", "in/a/1.png")  # the first is else/a/1.png
     with pytest.raises(UserError, match=r"^--explain out/p+\.png: too long a name; rename p"):
         call("--explain", "out", "p" * 250)
-    assert not Path("out").exists()
+    assert pngs("out") == []
+    photo("q.png")
+    Path("q/sub").mkdir(parents=True)
+    photo("q/sub/r.png")
+    Path("taken").mkdir()
+    Path("taken/q").touch()
+    with pytest.raises(UserError, match=r"^taken/q/sub: cannot create this folder"):
+        call("--explain", "taken", "q.png", "q/sub/r.png")
+    assert [path.name for path in Path("taken").iterdir()] == ["q"]  # refused before any is drawn
 
 
 @pytest.mark.parametrize(
@@ -368,6 +376,7 @@ def test_two_images_of_one_place_and_names_too_long_are_refused(call):
     [
         (["--explain", "why.JPG"], "'why.JPG': give a name that ends in .png, or a folder"),
         (["--explain", ""], ": give a name that ends in .png"),
+        (["--explain", "p" * 250], "too long a name; give a shorter one"),
         (["--explain", "-"], ": give a name that ends in .png"),
         (["--explain", "why", "--runtime", "keras"], "NumPy computes it"),
         (["--explain", "why", "--precision", "bfloat16"], "NumPy computes it"),

@@ -73,7 +73,7 @@ def test_half_the_rate_is_suggested_at_which_the_loss_is_back(
     assert 0.1 < seen[-1] < 0.3  # where it ended, although rates up to 10 were left
     told = capsys.readouterr().out
     assert f"{len(seen)} steps up to {seen[-1]:.2g}: {tmp_path}/lr.png\n" in told
-    assert f"suggested: -lr {rate:g}, half the rate from which on" in told
+    assert f"suggested: -lr {rate:g}, half the highest at which" in told
     assert "(now: 0.0125)\n" in told
     with Image.open(tmp_path / "lr.png") as drawn:
         assert drawn.format == "PNG"
@@ -104,6 +104,16 @@ def test_noise_does_not_move_the_suggestion_far(noise, fall):
         found.append(range_test.suggestion(rates, losses) or np.nan)
     assert np.isfinite(found).mean() > 0.9
     assert 0.001 < np.nanquantile(found, 0.05) <= np.nanquantile(found, 0.95) < 0.06
+
+
+def test_a_network_that_is_dead_at_higher_rates_does_not_count():
+    """The loss is back at that of the start, which a network has that knows nothing."""
+    rates = np.geomspace(range_test.LOWEST, range_test.HIGHEST, range_test.STEPS)[:115]
+    losses = np.interp(
+        np.log10(rates), [-5, -4, -2, -1.7, -1, -0.5, 0.6], [2.3, 2.3, 1, 2.3, 3.6, 2.3, 2.3]
+    )
+    losses += 0.01 * (-1) ** np.arange(115)
+    assert 0.005 < range_test.suggestion(rates, losses) < 0.015
 
 
 def test_it_ends_where_the_loss_is_no_number(network, arrays, scripted, tmp_path):

@@ -75,7 +75,8 @@ def test_the_figures_of_the_pointing_game_are_its_own():
         100 * found[name] for name in ("pointed", "pointed_low", "pointed_high", "within")
     )
     assert (
-        f"It is in **{pointed:.1f}%** of {found['grids']} grids' {4 * found['grids']:,} cases "
+        f"It is highest there in **{pointed:.1f}%** of {found['grids']} grids' "
+        f"{4 * found['grids']:,} cases "
         f"(95% interval {low:.1f} to {high:.1f}; by chance 25%), and {within:.0f}% of all" in text
     )
     assert found["command"] in text

@@ -507,10 +507,10 @@ def test_a_rate_is_found_and_the_next_command_trains_with_it(folder, monkeypatch
     assert (args.seed, args.find_lr, args.logs) == (3, False, Path("my logs"))
     assert "-lr 7" not in command
     assert "--freeze-stages 0" in command
+    (picture,) = (folder / "my logs").glob("*-scratch-learning-rate.png")
+    assert str(picture.relative_to(folder)) in out
     # A picture, and nothing else: no run has begun.
-    assert {str(path) for path in folder.rglob("*")} == {
-        str(folder / name) for name in ("arrays.h5", "my logs", "my logs/learning_rate.png")
-    }
+    assert {*folder.rglob("*")} == {folder / "arrays.h5", folder / "my logs", picture}
 
 
 def test_the_next_command_can_be_copied(folder, capsys):

@@ -6,6 +6,7 @@ arXiv:1512.04150). For such a network Grad-CAM (Selvaraju et al. 2017, arXiv:161
 map, and here it needs no gradient.
 """
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,7 @@ SHARES = (0, 0.35, 0.65, 1)
 COLOURS = np.array([(40, 70, 160), (60, 150, 190), (250, 210, 70), (220, 40, 30)])
 OPACITY = 0.65  # of the most
 MARK = "resnet-classifier: why a photograph is named so"  # in each picture's file
-LONGEST = 200  # characters of a name that are looked at
+LONGEST_TEXT = 200  # characters of a name that are looked at
 
 
 def feature_maps(
@@ -128,14 +129,18 @@ def picture(
 
 
 def fitting(text: str, length, room: int) -> str:
-    """Return a text on one line, its end cut off where it is longer than there is room.
+    """Return a text in ASCII, its end cut off where it is longer than there is room.
+
+    Pillow's own font has no other letters: accents are left out, and ? stands for what remains.
 
     Args:
         text: any.
         length: returns how long a text is.
         room: the most it may be.
     """
-    text = "".join(letter if letter.isprintable() else "?" for letter in text[:LONGEST])
+    letters = unicodedata.normalize("NFKD", text[:LONGEST_TEXT])
+    letters = (letter for letter in letters if not unicodedata.combining(letter))
+    text = "".join(letter if " " <= letter <= "~" else "?" for letter in letters)
     if length(text) <= room:
         return text
     while text and length(text + "...") > room:
@@ -147,7 +152,6 @@ def save(path: Path, drawn: Image.Image) -> None:
     """Write a picture as PNG, in one step, with the mark by which `may_stand_at` knows it."""
     mark = PngImagePlugin.PngInfo()
     mark.add_text("Software", MARK)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         drawn.save(temporary, "PNG", pnginfo=mark)
 

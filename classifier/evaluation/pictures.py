@@ -67,7 +67,7 @@ def loss_by_rate(
     rates: np.ndarray,
     losses: np.ndarray,
     smoothed: np.ndarray,
-    start: float,
+    limit: float,
     suggested: float | None,
 ) -> "Figure":
     """Draw a learning-rate range test.
@@ -76,17 +76,17 @@ def loss_by_rate(
         rates: float array (N,).
         losses: float array (N,), of a step with each rate.
         smoothed: float array (N,), the same without their noise.
-        start: the loss at the start.
+        limit: the loss at the start and its noise.
         suggested: the rate to point at, or None.
     """
     figure, axes = new_figure(6.4, 3.8)
     axes.plot(rates, losses, ".", color=GREY, ms=4, label="a step")
     axes.plot(rates, smoothed, color=BLUE, label="smoothed")
-    axes.axhline(start, ls="--", color=GREY, lw=1, label="at the start")
+    axes.axhline(limit, ls="--", color=GREY, lw=1, label="at the start, and noise")
     if suggested is not None:
         axes.axvline(suggested, color=ORANGE, label=f"suggested: {suggested:g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="loss of the batch",
-             ylim=(0, 2.2 * start))  # fmt: skip
+             ylim=(0, 2.2 * limit))  # fmt: skip
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     return figure

@@ -30,7 +30,7 @@ WINDOW = 7  # steps before and after one whose losses smooth its own
 def suggest(
     network: keras.Model, arrays: Arrays, recipe: Recipe, batch_size: int, seed: int, picture: Path
 ) -> float:
-    """Return half the rate from which on the loss is above that at the start; draw it.
+    """Return the rate that `suggestion` finds; draw the loss by rate.
 
     Args:
         network: `resnet50`, with the weights that a run starts from; they change.
@@ -47,7 +47,7 @@ def suggest(
     tried = list(tqdm(steps, total=STEPS, desc="Trying rates", unit=" steps", disable=None))
     rates, losses = np.array(tried).T
     rate = suggestion(rates, losses)
-    figure = pictures.loss_by_rate(rates, losses, smoothed(losses), losses[:FIRST].mean(), rate)
+    figure = pictures.loss_by_rate(rates, losses, smoothed(losses), limit(losses), rate)
     with atomic_write(picture) as temporary:
         pictures.save_png(temporary, figure)
     print(f"loss by learning rate, {len(rates)} steps up to {rates[-1]:.2g}: {picture}")
@@ -56,8 +56,8 @@ def suggest(
             f"--find-lr: these losses suggest no rate, see {picture}; keep the recipe's"
         )
     print(
-        f"suggested: -lr {rate:g}, half the rate from which on the loss is above that at the start "
-        f"(now: {recipe.learning_rate:g})"
+        f"suggested: -lr {rate:g}, half the highest at which the loss is not above that at the "
+        f"start (now: {recipe.learning_rate:g})"
     )
     return rate
 
@@ -108,16 +108,23 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
     return np.divide(*sums)
 
 
+def limit(losses: np.ndarray) -> float:
+    """Return the loss at the start and its noise: a higher one is a worse one."""
+    return float(losses[:FIRST].mean() + losses[:FIRST].std())
+
+
 def suggestion(rates: np.ndarray, losses: np.ndarray) -> float | None:
-    """Return half the rate from which on the loss is above that at the start and its noise.
+    """Return half the highest rate, after that of the lowest loss, up to which `limit` holds.
 
     Args:
         rates: float array (N,), rising.
-        losses: float array (N,), of a step with each.
+        losses: float array (N,), of a step with each; the smoothed ones are compared.
 
     Returns:
         None if the loss never diverged, N being STEPS, or is above from the lowest rates on.
     """
-    first = losses[:FIRST]
-    last = max(np.flatnonzero(smoothed(losses) <= first.mean() + first.std()), default=0)
+    curve = smoothed(losses)
+    lowest = int(curve.argmin())
+    above = np.flatnonzero(curve[lowest:] > limit(losses))
+    last = lowest + above[0] - 1 if len(above) else len(rates) - 1
     return float(f"{rates[last] / 2:.2g}") if last >= FIRST and len(rates) < STEPS else None
