@@ -114,7 +114,7 @@ def main() -> int:
     head = model_file.head_of(weights, info)
     if args.always:
         head = replace(head, known=None)
-    runtime = args.runtime
+    runtime = "numpy" if args.explain else args.runtime
     if runtime == "auto":
         runtime = quicker(info, len(files), cpu_flags())
     if args.explain:

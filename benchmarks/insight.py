@@ -70,8 +70,7 @@ def main() -> int:
     arrays, model = scripts[0][-1], scripts[1][-1]
     if not (Path(arrays).is_file() and Path(model).is_file()):
         results.train(scripts)
-    path = results.RESULTS / "insight.json"
-    kept = json.loads(path.read_text()) if path.is_file() else {}
+    kept = results.kept("insight") or {}
     if args.scores:
         figures = compared(Path(arrays), Path(model))
         for name, figure in figures.items():

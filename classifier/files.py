@@ -95,6 +95,22 @@ def reserve(path: Path, size: int) -> None:
         os.close(number)
 
 
+def may_replace(path: Path, mark: str) -> bool:
+    """Return whether a file may be written to `path`: nothing is there, or one with our mark.
+
+    Args:
+        path: of the file.
+        mark: a text that stands in the first 1,000 characters of every file of this kind.
+    """
+    if not path.is_file():
+        return not path.exists()
+    try:
+        with path.open("rb") as file:
+            return mark in file.read(4000).decode(errors="replace")[:1000]
+    except OSError:
+        return False
+
+
 def same_file(one: Path, other: Path) -> bool:
     """Return whether two paths lead to one file, links included; neither needs to exist."""
     if os.path.realpath(one) == os.path.realpath(other):

@@ -63,6 +63,13 @@ def square(rgb: Image.Image, size: int) -> np.ndarray:
     return np.asarray(rgb.resize((size, size), Image.Resampling.BICUBIC))
 
 
+def scaled(rgb: Image.Image, side: int) -> Image.Image:
+    """Resize a picture, to be looked at, so that its longer side has `side` pixels."""
+    scale = side / max(rgb.size)
+    size = tuple(max(1, round(length * scale)) for length in rgb.size)
+    return rgb.resize(size, Image.Resampling.LANCZOS)
+
+
 def read_rgb(file: str | os.PathLike | BinaryIO) -> Image.Image:
     """Read a photograph.
 

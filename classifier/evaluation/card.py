@@ -7,7 +7,7 @@ from pathlib import Path
 from classifier import cli
 from classifier.evaluation import report
 from classifier.evaluation.report import Report
-from classifier.files import atomic_write
+from classifier.files import atomic_write, may_replace
 
 # First and last class, and number of them.
 LICENCES = {
@@ -20,12 +20,7 @@ MARK = "made by train.py"  # in the first lines of every card
 
 def may_stand_at(path: Path) -> bool:
     """Return whether a card may be written at `path`: nothing is there, or an earlier card."""
-    if not path.exists():
-        return True
-    try:
-        return MARK in path.read_text(encoding="utf-8", errors="replace")[:1000]
-    except OSError:
-        return False
+    return may_replace(path, MARK)
 
 
 def plain(text: str) -> str:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from classifier.files import atomic_write
-from classifier.prediction.forward import Network
-from classifier.workers import threaded_map
+from classifier.data.images import scaled
+from classifier.files import atomic_write, may_replace
+from classifier.prediction.forward import Network, of_views
 
 STRIDE = 32  # pixels of the network's image from one place of the last maps to the next
 SIDE = 360  # of both photographs in a picture, their longer one
@@ -43,8 +43,7 @@ def feature_maps(
         mirror: take the mean of the maps of the images and, turned back, of their mirror images.
         threads: 2 to compute both at a time.
     """
-    views = [images, images[:, :, ::-1]] if mirror else [images]
-    maps = list(threaded_map(network.feature_maps, views, threads))
+    maps = of_views(network.feature_maps, images, mirror, threads)
     return (maps[0] + maps[1][:, :, ::-1]) / 2 if mirror else maps[0]
 
 
@@ -98,9 +97,8 @@ def picture(
         ranked: (label, probability) of the classes to show, best first.
         unknown: whether it is none of the classes.
     """
-    scale = SIDE / max(photograph.size)
-    width, height = (max(1, round(side * scale)) for side in photograph.size)
-    photograph = photograph.resize((width, height), Image.Resampling.LANCZOS)
+    photograph = scaled(photograph, SIDE)
+    width, height = photograph.size
     column = max(width, 200)  # room for the caption above a narrow one
     top, lefts = GAP + CAPTION, (GAP, 2 * GAP + column, 3 * GAP + 2 * column)
     size = (lefts[2] + COLUMN + GAP, top + max(height, ROW * len(ranked)) + GAP)
@@ -109,9 +107,9 @@ def picture(
     canvas.paste(overlay(photograph, heat), (lefts[1], top))
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(15)
 
-    def write(left, top, text, room, colour=TEXT):
-        draw.text((left, top), fitting(text, lambda part: draw.textlength(part, font), room),
-                  colour, font)  # fmt: skip
+    def write(left, top, text, room):
+        text = fitting(text, lambda part: draw.textlength(part, font), room)
+        draw.text((left, top), text, TEXT, font)
 
     write(lefts[0], GAP, name, column)
     write(lefts[1], GAP, f"what speaks for {ranked[0][0]}", column)
@@ -158,9 +156,4 @@ def save(path: Path, drawn: Image.Image) -> None:
 
 def may_stand_at(path: Path) -> bool:
     """Return whether a picture may be written to `path`: nothing is there, or an earlier one."""
-    if not path.exists():
-        return True
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        return MARK.encode() in file.read(1000)
+    return may_replace(path, MARK)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from classifier.data.images import scaled
 from classifier.errors import UserError
 from classifier.evaluation import metrics, pictures
 from classifier.evaluation.evaluate import Photographs
@@ -472,9 +473,6 @@ def svg(figure) -> str:
 
 def jpeg(pixels: np.ndarray) -> str:
     """Return a photograph as a small base64 JPEG; small ones are enlarged."""
-    image = Image.fromarray(pixels)
-    scale = SIDE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
     file = io.BytesIO()
-    image.resize(size, Image.Resampling.LANCZOS).save(file, "JPEG", quality=82)
+    scaled(Image.fromarray(pixels), SIDE).save(file, "JPEG", quality=82)
     return base64.b64encode(file.getvalue()).decode()

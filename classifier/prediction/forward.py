@@ -182,6 +182,21 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
+def of_views(
+    compute: Callable, images: np.ndarray, mirror: bool, threads: int = 1
+) -> list[np.ndarray]:
+    """Return what `compute` makes of images and, with `mirror`, of their mirror images.
+
+    Args:
+        compute: takes RGB pixels 0..255, (N, size, size, 3).
+        images: such pixels.
+        mirror: whether to compute their mirror images too.
+        threads: 2 to compute both at a time.
+    """
+    views = [images, images[:, :, ::-1]] if mirror else [images]
+    return list(threaded_map(compute, views, threads))
+
+
 def averaged(compute: Compute, images: np.ndarray, mirror: bool, threads: int = 1) -> np.ndarray:
     """Return the features of a batch of images, float32 (N, features).
 
@@ -192,5 +207,4 @@ def averaged(compute: Compute, images: np.ndarray, mirror: bool, threads: int = 
             the means of both then, too.
         threads: 2 to compute both at a time.
     """
-    views = [images, images[:, :, ::-1]] if mirror else [images]
-    return np.mean(list(threaded_map(compute, views, threads)), axis=0)
+    return np.mean(of_views(compute, images, mirror, threads), axis=0)
