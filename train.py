@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     import keras
 
 SETTINGS = [setting.name for setting in fields(Recipe)]
+# The flags that decide what comes out, which a run to resume must have had.
+RUN_SETTINGS = ("batch_size", "patience", "precision", "seed", "deterministic")
+DECISIVE = ("init", "recipe", *SETTINGS, *RUN_SETTINGS)
 
 
 def make_parser(recipe: str) -> cli.Parser:
@@ -100,6 +103,9 @@ def make_parser(recipe: str) -> cli.Parser:
     add("--precision", choices=("auto", "float32", "bfloat16", "float16"), default="auto",
         help="number format; auto takes what the processor or GPU does fast")
     add("--seed", type=cli.integer(0, 2**32 - 1), default=0, help="of weights, order and dropout")
+    add("--deterministic", action="store_true",
+        help="train to the same weights, bit for bit, on one machine, stopped and resumed or not; "
+        "auto is float32 on a processor then, for no trial of speed may decide")
     add("--save-every", type=cli.integer(1, 100_000), default=1, metavar="EPOCHS",
         help="epochs between checkpoints")
     add("--save-every-minutes", type=cli.real(0, 10_000, low_open=True), default=10,
@@ -166,13 +172,13 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
 def main() -> int:
     args, recipe = parse_args()
     folder = checkpoint_folder(args.model)
-    decisive = ("init", "recipe", *SETTINGS, "batch_size", "patience", "precision", "seed")
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
+        arrays.check_content()
         report.check_packages()
         make_folder(args.logs)
         fresh = Run(
-            {name: getattr(args, name) for name in decisive},
+            {name: getattr(args, name) for name in DECISIVE},
             arrays.fingerprint,
             code=code_version(),
             leak=leak_of(args.init, arrays),
@@ -233,9 +239,12 @@ def start_backend(run: Run) -> None:
             f"KERAS_BACKEND: it is {backend}, the run to resume began with {run.backend}: "
             "give that, or --restart"
         )
+    deterministic = run.arguments["deterministic"]
     if not run.precision:
-        run.precision, why = precision.choose(run.arguments["precision"])
+        run.precision, why = precision.choose(run.arguments["precision"], deterministic)
     keras.utils.set_random_seed(run.arguments["seed"])
+    if deterministic:
+        precision.make_deterministic()
     keras.config.set_dtype_policy(precision.POLICIES[run.precision])
     devices = ", ".join(precision.devices())
     print(f"{backend} on {devices}, {run.precision} ({why})")

@@ -1,6 +1,7 @@
 """The repository's own side of the benchmarks: contestants for speed.py.
 
-python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen]    "fit N", "bare N" without fit
+python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen] [deterministic]
+                                                    "fit N", "bare N" without fit
 python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE                 on one core
 python benchmarks/ours.py matmul FORMAT
 python benchmarks/ours.py epoch ARRAYS              no turns: an epoch of a small network
@@ -34,17 +35,20 @@ PLAIN = {"crop": 0.0, "mixup": 0.0, "progressive": False}  # images as they are,
 PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 
-def train(path: str, recipe_name: str, batch_size: str, frozen: str = "") -> None:
-    """Train as train.py does, pausing between turns; `frozen` as in rivals.py."""
+def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
+    """Train as train.py does, pausing between turns; "frozen" as in rivals.py."""
     keras = cli.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
     # The regressions for the head come before and after the steps, and are not what is measured.
     recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0, **PLAIN)
-    if frozen:
+    if "frozen" in how:
         recipe = replace(recipe, norm="frozen", freeze_stages=1, learning_rate=0.001)
-    chosen, why = precision.choose("auto")
+    if "deterministic" in how:
+        keras.utils.set_random_seed(0)
+        precision.make_deterministic()
+    chosen, why = precision.choose("auto", "deterministic" in how)
     keras.config.set_dtype_policy(precision.POLICIES[chosen])
     turns, size = Turns(), int(batch_size)
 

@@ -292,11 +292,20 @@ def memory_train():
 # --- what the rows share -------------------------------------------------------------------------
 
 
-def trainer(size: int):
+def deterministic():
+    with trainer(64, "deterministic") as same, trainer(64) as usual:
+        sides = {"ours": same, "rival": usual}
+        rates = interleave({side: paced(who, 4) for side, who in sides.items()})
+        return ratio(rates["ours"], rates["rival"]), {
+            "images_per_second": rates, "sides": said(sides)
+        }  # fmt: skip
+
+
+def trainer(size: int, *how: str):
     """Return a contestant: `fit` on arrays of `size` pixels."""
     recipe, batch, frozen = TRAININGS[size]
     arrays = made("arrays", size, 16160 if size == 64 else 1616)
-    return contestant(OURS, "train", arrays, recipe, batch, *filter(None, [frozen]))
+    return contestant(OURS, "train", arrays, recipe, batch, *filter(None, [frozen, *how]))
 
 
 def paced(who: Contestant, seconds: float, word: str = "fit"):
@@ -564,6 +573,8 @@ ROWS = {
         "training, 64x64, batch 32", TORCH, ">=", 1.25, floor=1.15),
     "finetune-224": Row(functools.partial(train, 224),
         "fine-tuning, 224x224, batch 8, BatchNorms and conv1 frozen", TORCH, ">=", 1.3),
+    "deterministic": Row(deterministic,
+        "training, 64x64, batch 32, with --deterministic", "without", ">=", 0.9),
     "ceiling-64": Row(functools.partial(ceiling, 64),
         "FLOP/s of training, 64x64", "the largest rate of a matrix product", ">=", 65, "%"),
     "ceiling-224": Row(functools.partial(ceiling, 224),

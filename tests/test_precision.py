@@ -46,6 +46,12 @@ def test_auto_takes_what_a_trial_finds_faster_where_there_may_be_units(
     assert precision.choose("float16") == ("float16", "as asked")
 
 
+def test_no_trial_decides_where_a_second_run_must_choose_the_same(processor):
+    processor("flags : avx512_bf16", None)
+    assert precision.choose("auto", deterministic=True)[0] == "float32"
+    assert precision.choose("bfloat16", deterministic=True)[0] == "bfloat16"
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 @pytest.mark.parametrize(
     ("line", "expected"),

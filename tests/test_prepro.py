@@ -139,7 +139,7 @@ def test_layout_and_description(folder, made):
         assert sorted(description.pop("near_duplicates")) == [NEAR, MIRRORED]
         assert all(len(description.pop(name)) == 32 for name in ("fingerprint", "split_digest"))
         assert description == {
-            "version": 3, "classes": list(CLASSES), "image_size": 64, "protocol": "clean",
+            "version": 4, "classes": list(CLASSES), "image_size": 64, "protocol": "clean",
             "leaks": False, "seed": 0, "target_per_class": 60, "near_duplicate_bits": 50,
             "left_out": [],
         }  # fmt: skip

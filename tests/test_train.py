@@ -160,7 +160,7 @@ def test_a_resumed_run_keeps_its_number_format(folder, larger_arrays, monkeypatc
     shutil.copy(larger_arrays, "arrays.h5")  # the second epoch is of larger images
     words = (*COMMON, "--precision", "auto", "--num-epochs", 2, "--model", "model.h5")
     # In float16 Keras has an optimizer of more variables, which a checkpoint holds too.
-    monkeypatch.setattr(precision, "choose", lambda asked: ("float16", f"{asked} found so"))
+    monkeypatch.setattr(precision, "choose", lambda asked, _: ("float16", f"{asked} found so"))
     with interrupted_after(1), pytest.raises(SystemExit):
         run_train(*words)
     assert "float16 (auto found so)\n" in capsys.readouterr().out
@@ -507,7 +507,7 @@ def test_a_rate_is_found_and_the_next_command_trains_with_it(folder, monkeypatch
     assert (args.seed, args.find_lr, args.logs) == (3, False, Path("my logs"))
     assert "-lr 7" not in command
     assert "--freeze-stages 0" in command
-    (picture,) = (folder / "my logs").glob("*-scratch-learning-rate.png")
+    (picture,) = (folder / "my logs").glob("*-scratch-*-learning-rate.png")
     assert str(picture.relative_to(folder)) in out
     # A picture, and nothing else: no run has begun.
     assert {*folder.rglob("*")} == {folder / "arrays.h5", folder / "my logs", picture}

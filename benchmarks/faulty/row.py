@@ -67,8 +67,9 @@ def run(*words: object, folder: Path, limit: float = 60, stdin: bytes | None = N
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         began = time.monotonic()
-        process = start(*words, folder=folder, program=program, stdout=out, stderr=err,
-                        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, **options)  # fmt: skip
+        given = subprocess.PIPE if stdin else subprocess.DEVNULL
+        process = start(*words, folder=folder, program=program, stdin=given, stdout=out,
+                        stderr=err, **options)  # fmt: skip
         killed = threading.Event()
 
         def kill():

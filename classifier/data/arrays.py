@@ -11,12 +11,14 @@ and a dataset `description`, the JSON text of a Description.
 
 import contextlib
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from classifier import cli
 from classifier.data.duplicates import HASH_BYTES
@@ -25,8 +27,10 @@ from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
 
-VERSION = 3
+VERSION = 4
+BLOCK = 16 << 20  # bytes read at a time to be digested
 MIN_SIZE, MAX_SIZE = 32, 1024  # pixels
+PARTS = ("X", "Y", "source", "copy", "hash")  # of a split
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Description:
         left_out: files not used, {"file": ..., "reason": ...}.
         near_duplicates: groups of two paths or more that stand in one split.
         split_digest: of which photograph is in which split; the same at any size and augmentation.
-        fingerprint: of all rows.
+        fingerprint: digest of all rows and the class names.
     """
 
     classes: list[str]
@@ -74,12 +78,40 @@ class _Writer:
 
     def __init__(self, file):
         self.file = file
-        self.digest = hashlib.blake2b(digest_size=16)
+        self.digest = hashlib.blake2b(digest_size=16)  # of the rows of X
 
     def write(self, split: str, start: int, images: np.ndarray) -> None:
         """Write rows of X, uint8 (n, size, size, 3); calls come in the order of the rows."""
         self.file[split]["X"][start : start + len(images)] = images
         self.digest.update(np.ascontiguousarray(images))
+
+    def fingerprint(self, classes: list[str]) -> str:
+        """Return the fingerprint of all rows, once they are written."""
+        return _fingerprint(self.file, classes, self.digest)
+
+
+def _fingerprint(file, classes, digest):
+    """Return the digest of everything in an arrays file that counts: see Arrays.check_content.
+
+    Args:
+        file: open h5py.File.
+        classes: class names.
+        digest: hashlib's, of the rows of X, train first and test last.
+    """
+    for split, name in itertools.product(SPLITS, PARTS):
+        part = file[split][name]
+        digest.update(repr((split, name, part.shape)).encode())
+        for block in _blocks(part) if name != "X" else ():
+            digest.update(block)
+    digest.update(repr(classes).encode())
+    return digest.hexdigest()
+
+
+def _blocks(part):
+    """Yield the bytes of a dataset, some rows at a time."""
+    step = max(1, BLOCK * len(part) // max(1, part.nbytes))
+    for start in range(0, len(part), step):
+        yield part[start : start + step].tobytes()
 
 
 @contextlib.contextmanager
@@ -124,15 +156,12 @@ def create(
             group.create_dataset("source", data=names[photographs].astype(text))
             group.create_dataset("hash", data=hashes[photographs])
             group.create_dataset("copy", data=copies)
-            for values in (labels, photographs, copies):
-                writer.digest.update(values)
             rows = zip(photographs, copies if description.leaks else 0 * copies, strict=True)
             chosen = sorted({(encoded[photograph], int(copy)) for photograph, copy in rows})
             splits.update(repr((split, chosen)).encode())
         yield writer
         texts["split_digest"] = splits.hexdigest()
-        writer.digest.update(splits.digest() + str((description.classes, size)).encode())
-        texts["fingerprint"] = writer.digest.hexdigest()
+        texts["fingerprint"] = writer.fingerprint(description.classes)
         write_json(file, "description", {"version": VERSION, **texts})
 
 
@@ -185,8 +214,7 @@ class Arrays:
         return description
 
     def _check(self, split):
-        names = ("X", "Y", "source", "copy", "hash")
-        parts = {name: dataset(self.file, f"{split}/{name}") for name in names}
+        parts = {name: dataset(self.file, f"{split}/{name}") for name in PARTS}
         for name, part in parts.items():
             if part is None:
                 raise self._error(f"{split}/{name} is missing or not stored in the file itself")
@@ -213,6 +241,24 @@ class Arrays:
 
     def __exit__(self, *_):
         self.file.close()
+
+    def check_content(self) -> None:
+        """Read every row, 1 GB in about 1.5 s, to see that none has changed since it was written.
+
+        Raises:
+            UserError: one has.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        total = sum(self.file[split]["X"].nbytes for split in SPLITS)
+        with tqdm(total=total, desc="Checking", unit="B", unit_scale=True, disable=None) as bar:
+            for split in SPLITS:
+                for block in _blocks(self.file[split]["X"]):
+                    digest.update(block)
+                    bar.update(len(block))
+        if _fingerprint(self.file, self.classes, digest) != self.fingerprint:
+            raise UserError(
+                f"{self.path}: damaged, it has changed since it was made; make it again"
+            )
 
     def count(self, split: str) -> int:
         """Return the number of examples of a split."""

@@ -12,7 +12,7 @@ from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
 if TYPE_CHECKING:
     import keras
 
-VERSION = 7
+VERSION = 8
 
 
 def save(path: Path, model: "keras.Model", run: dict[str, Any]) -> None:

@@ -10,13 +10,14 @@ UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
 WORTH = 1.1
 
 
-def choose(precision: str) -> tuple[str, str]:
+def choose(precision: str, deterministic: bool = False) -> tuple[str, str]:
     """Return (name, why) for --precision: `auto` takes what the device does fast.
 
     A GPU's compute capability tells; for a processor that may have units for bfloat16, a trial.
 
     Args:
         precision: "auto" or a key of POLICIES.
+        deterministic: whether a second run must choose the same, so that no trial can.
 
     Returns:
         a key of POLICIES, and the reason in a few words.
@@ -30,6 +31,8 @@ def choose(precision: str) -> tuple[str, str]:
         if capability >= 7:
             return "float16", f"{gpu} has float16 units"
         return "float32", f"{gpu} has no 16-bit units"
+    if deterministic:
+        return "float32", "on a processor, with --deterministic"
     return _choose_for_cpu()
 
 
@@ -51,6 +54,23 @@ def _choose_for_cpu():
     if speed >= WORTH:
         return "bfloat16", f"{speed:.1f}x as fast as float32 here"
     return "float32", f"bfloat16 is {speed:.2f}x as fast here"
+
+
+def make_deterministic() -> None:
+    """Have the backend compute the same bits each time, from the same seeds on the same machine.
+
+    JAX does on a processor; on a GPU it takes XLA_FLAGS=--xla_gpu_deterministic_ops=true.
+    """
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif keras.backend.backend() == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)
 
 
 def devices() -> list[str]:

@@ -1,6 +1,7 @@
 """One training run: what it is, what has become of it, and how it is begun or gone on with."""
 
 import math
+import secrets
 import subprocess
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -24,7 +25,8 @@ class Run:
     Attributes:
         arguments: the flags that decide what comes out, {name: plain JSON value}.
         fingerprint: of the arrays' content.
-        id: start and recipe; names the run's folder below the log folder.
+        id: start, recipe and a random word, for two runs may begin in one second; names the run's
+            folder below the log folder.
         code: version and commit of the program that began it, of `code_version`.
         backend: Keras' backend that it is computed on; "" until Keras is started.
         precision: the number format it is computed in, a key of POLICIES; "" until it is chosen.
@@ -55,7 +57,8 @@ class Run:
     finished: bool = False
 
     def __post_init__(self):
-        self.id = self.id or time.strftime("%Y%m%d-%H%M%S-") + self.arguments["recipe"]
+        recipe, word = self.arguments["recipe"], secrets.token_hex(2)
+        self.id = self.id or time.strftime(f"%Y%m%d-%H%M%S-{recipe}-{word}")
 
     @property
     def epochs_done(self) -> int:
