@@ -1,10 +1,132 @@
 """Put this program to faults, bad input and hostile files, and count what is lost: nothing may be.
 
 python benchmarks/faults.py            all rows, under half an hour on 2 cores; make faults does it
-python benchmarks/faults.py ROW ...    these rows; the others stay as they were counted
+python benchmarks/faults.py ROW ...    these rows; the others stay as they were counted here
 python benchmarks/faults.py --table    the README's table, from benchmarks/results/faults.json
 
-Each case is a process of its own: what users run, in an empty folder. What counts as lost: a
-traceback, more than one line for an error, a hang, more seconds or memory than the row allows, a
-file half written or changed that should not be, code run, another result than without the fault.
+A case is a process of what users run, in a folder of its own. Lost is whatever should not be: a
+traceback, an error of more than one line, a hang, more seconds or memory than the row allows, a
+file half written or changed, code run, another result than without the fault. What is random
+follows from --seed.
 """
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+import records  # noqa: E402
+from faulty import kills  # noqa: E402
+from faulty.row import Row  # noqa: E402
+
+from classifier import cli  # noqa: E402
+
+RESULTS = ROOT / "benchmarks/results/faults.json"
+PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "h5py")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A row of the table: what tries its cases, and what they are, in words."""
+
+    attempt: Callable[[Row, Path, int], None]
+    words: str
+
+
+def main() -> int:
+    parser = cli.Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
+    parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
+    parser.add_argument("--seed", type=cli.integer(0), default=0, help="of what is random")
+    args = parser.parse_args()
+    for name in args.rows:
+        if name not in ROWS:
+            parser.error(f"no row {name}; the rows are {', '.join(ROWS)}")
+    if args.table:
+        print(table(records.kept(RESULTS, "make faults")))
+        return 0
+    began, lost = time.monotonic(), 0
+    machine = records.environment(PACKAGES)
+    for name in args.rows or ROWS:
+        record = counted(name, args.seed)
+        lost += record["lost"]
+        records.keep(RESULTS, name, record, machine, order=list(ROWS))
+        print(
+            f"{name:16} tried {record['tried']:5}, survived {record['survived']:5}, "
+            f"lost {record['lost']}, {record['minutes']:.1f} minutes",
+            flush=True,
+        )
+        for case in record["cases_lost"]:
+            print(f"  lost: {case}", flush=True)
+    minutes = (time.monotonic() - began) / 60
+    print(f"{minutes:.1f} minutes; figures: {RESULTS.relative_to(ROOT)}")
+    return 1 if lost else 0
+
+
+def counted(name: str, seed: int) -> dict:
+    """Try a row's cases; return its record."""
+    row, began = Row(name), time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        ROWS[name].attempt(row, Path(folder), seed)
+    return {
+        "name": name,
+        "tried": row.tried,
+        "survived": row.tried - len(row.lost),
+        "lost": len(row.lost),
+        "cases_lost": row.lost,
+        "seconds": round(row.seconds, 2),
+        "megabytes": round(row.megabytes),
+        "minutes": round((time.monotonic() - began) / 60, 2),
+        "seed": seed,
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """Return the records kept as a Markdown table, with the machine below."""
+    lines = [
+        "| row | what is tried | tried | survived | lost | slowest | most memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        dear = [
+            f"{row['seconds']:.1f} s" if row["seconds"] else "",
+            f"{row['megabytes']} MB" if row["megabytes"] else "",
+        ]
+        cells = (f"`{row['name']}`", ROWS[row["name"]].words, f"{row['tried']:,}",
+                 f"{row['survived']:,}", f"**{row['lost']}**", *dear)  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |"))
+    total = {part: sum(row[part] for row in rows) for part in ("tried", "survived", "lost")}
+    lines.append(
+        f"| all | | {total['tried']:,} | {total['survived']:,} | **{total['lost']}** | | |"
+    )
+    machine = rows[-1]["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
+    lines += [
+        "",
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {rows[-1]['seed']}, "
+        f"{sum(row['minutes'] for row in rows):.0f} minutes; commit {machine['commit']}; "
+        f"{machine['date']}.",
+    ]
+    return "\n".join(lines)
+
+
+ROWS = {
+    "kill-prepro": Kind(kills.prepro, "SIGKILL of `prepro.py` anywhere, then again"),
+    "kill-train": Kind(
+        kills.train,
+        "SIGKILL of `train.py --deterministic` anywhere (small network), then `--resume`: the same "
+        "weights, bit for bit",
+    ),
+    "kill-resnet50": Kind(kills.resnet50, "the same of ResNet-50 itself"),
+    "kill-evaluation": Kind(kills.evaluation, "SIGKILL of the evaluation anywhere, then again"),
+    "kill-explain": Kind(kills.explain, "SIGKILL of `predict.py --explain` anywhere, then again"),
+    "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py` anywhere, then `--resume`"),
+}
+
+if __name__ == "__main__":
+    cli.run(main, product="file")

@@ -10,10 +10,8 @@ made of random numbers.
 """
 
 import functools
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -29,11 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+import records  # noqa: E402
 from turns import Contestant, contestant, interleave, last_line, ratio  # noqa: E402
 
-from classifier import cli, processor  # noqa: E402
+from classifier import cli  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
-from classifier.files import atomic_write, make_folder  # noqa: E402
 from classifier.processor import cores, cpu_flags  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/speed.json"
@@ -81,7 +79,7 @@ def main() -> int:
         return 0
     os.chdir(ROOT)
     began, failed = time.perf_counter(), 0
-    machine = environment()
+    machine = records.environment(PACKAGES)
     for name in args.rows or ROWS:
         figures = measured(name)
         failed += "error" in figures
@@ -461,53 +459,14 @@ def busy_cores() -> float:
     return (cpu() - before) / (time.perf_counter() - began)
 
 
-def environment() -> dict:
-    """Return the machine, the versions, the commit and the date."""
-    from classifier.training.run import code_version
-
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = None
-    return {
-        "processor": processor.name(),
-        "units": sorted(f for f in cpu_flags() if re.match(r"amx|avx|.*bf16|fma$|sve", f)),
-        "cores": cores(),
-        "python": platform.python_version(),
-        **versions,
-        "commit": code_version(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
 def kept() -> list[dict]:
-    """Return the rows' records kept.
-
-    Raises:
-        UserError: there are none, or they are no JSON.
-    """
-    try:
-        return json.loads(RESULTS.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{RESULTS}: no figures yet; make bench measures them") from None
-    except ValueError:
-        raise UserError(f"{RESULTS}: no JSON; remove it and run make bench") from None
+    """Return the rows' records kept."""
+    return records.kept(RESULTS, "make bench")
 
 
 def keep(name: str, record: dict, machine: dict) -> None:
-    """Write a row's record among those kept, unless they are of another machine or commit."""
-    rows = {}
-    if RESULTS.exists():
-        for row in kept():
-            if row["machine"] | {"date": ""} == machine | {"date": ""}:
-                rows[row["name"]] = row
-    rows[name] = record | {"machine": machine}
-    make_folder(RESULTS.parent)
-    with atomic_write(RESULTS) as temporary:
-        in_order = [rows[name] for name in ROWS if name in rows]
-        Path(temporary).write_text(json.dumps(in_order, indent=1) + "\n")
+    """Keep a row's record; see records.py."""
+    records.keep(RESULTS, name, record, machine, order=list(ROWS))
 
 
 def verdict(record: dict) -> str:

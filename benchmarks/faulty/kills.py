@@ -34,6 +34,7 @@ from faulty.row import Ended, Row, run, start
 from faulty.small import STAGES
 
 INPUTS, SMALL = "benchmarks/inputs.py", "benchmarks/faulty/small.py"
+SMALL_TRAIN = (SMALL, "train.py")
 REPORT = ("report.html", "report.json", "classes.csv", "mistakes.csv")
 LIMIT = 300  # seconds for a command, on a machine with other things to do
 # Two ways to train that have between them all state there is: momentum and Adam's moments, the
@@ -153,9 +154,11 @@ def _read(path):
     if path.suffix == ".h5":
         with h5py.File(path) as file:
             kinds = set(file)
+            small = "model_weights" in file and "res3a_branch1" not in file["model_weights"]
             file.visititems(lambda _, found: found[()] if isinstance(found, h5py.Dataset) else None)
         if "classifier" in kinds:
-            model_file.load_weights(path)
+            with small_network() if small else contextlib.nullcontext():
+                model_file.load_weights(path)
         elif "description" in kinds:
             with Arrays(path) as arrays:
                 arrays.check_content()
@@ -275,7 +278,7 @@ def stopped_and_resumed(row, folder, seed, count, how):
     with small_network(), ThreadPoolExecutor(2) as pool:
         whole = {}
         for name, flags in TRAININGS.items():  # in turn: the second starts from the first's model
-            words = (SMALL, *TRAINING, 0.003, *flags, "--model", f"{name}.h5")
+            words = (*SMALL_TRAIN, *TRAINING, 0.003, *flags, "--model", f"{name}.h5")
             made(run(*words, folder=folder, limit=LIMIT))
             whole[name] = outcome(folder / f"{name}.h5")
 
@@ -287,7 +290,7 @@ def stopped_and_resumed(row, folder, seed, count, how):
                 place.mkdir()
                 for file in ("arrays.h5", "scratch.h5"):
                     shutil.copy(folder / file, place)
-                words, most = (SMALL, *TRAINING, 0.003, *TRAININGS[name]), count // 2 - done
+                words, most = (*SMALL_TRAIN, *TRAINING, 0.003, *TRAININGS[name]), count // 2 - done
                 done += chain(row, place, words, 16, whole[name], chance, most, how)
                 shutil.rmtree(place)
 

@@ -113,9 +113,10 @@ def start(
 def not_refused(ended: Ended, seconds: float = 5, megabytes: float = 500) -> str:
     """Return why a command did not refuse as it should, "" where it did.
 
-    It should: with status 2, or 1 where it is a finding, one line on stderr, in time.
+    It should: with status 2, or 1 where it is a finding, one line on stderr (notes do not count),
+    in time.
     """
-    lines = ended.err.strip().splitlines()
+    lines = [line for line in ended.err.strip().splitlines() if not line.startswith("note: ")]
     if ended.hung:
         return f"hung for {ended.seconds:.0f} s"
     if "Traceback" in ended.err:
