@@ -172,6 +172,10 @@ def test_a_run_is_resumed_with_its_own_arguments_and_arrays_alone(tmp_path, keep
     assert (tmp_path / "best.h5").exists()
 
 
+def test_runs_begun_in_one_second_have_folders_of_their_own():
+    assert len({Run({"recipe": "scratch", "num_epochs": 1}, "print").id for _ in range(5)}) == 5
+
+
 def test_the_folder_of_the_checkpoints_is_the_models_own(tmp_path):
     assert checkpoint_folder(tmp_path / "a.h5") == tmp_path / "checkpoints/a"
 

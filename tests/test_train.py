@@ -156,6 +156,39 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(folder, larger_arrays, other
     assert (folder / "models/checkpoints/my parts/latest.h5").read_bytes() == before
 
 
+def test_arrays_whose_content_has_changed_are_refused_whatever_they_say_of_themselves(folder):
+    words = (*COMMON, "--num-epochs", 2, "--model", "model.h5")
+    with interrupted_after(1), pytest.raises(SystemExit):
+        run_train(*words)
+    latest = folder / "checkpoints/model/latest.h5"
+    before = latest.read_bytes()
+    with h5py.File("arrays.h5", "r+") as file:
+        file["test/X"][-1, -1, -1, -1] ^= 1
+    for more in (["--resume"], ["--restart"], ["--find-lr"]):
+        with pytest.raises(UserError, match=r"arrays\.h5: damaged.*make it again"):
+            run_train(*words, *more)
+    assert latest.read_bytes() == before
+    with h5py.File("arrays.h5", "r+") as file:
+        file["test/X"][-1, -1, -1, -1] ^= 1
+    assert run_train(*words, "--resume") == 0
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_operations_are_deterministic_where_it_is_asked_for(folder, monkeypatch, capsys, asked):
+    import tensorflow as tf
+
+    called = []
+    monkeypatch.setattr(
+        tf.config.experimental, "enable_op_determinism", lambda: called.append(True)
+    )
+    words = ("--data", "arrays.h5", "--batch-size", 24, "--num-epochs", 1, "--model", "model.h5")
+    assert run_train(*words, *["--deterministic"] * asked) == 0
+    assert called == [True] * asked
+    if asked:
+        assert "float32 (on a processor, with --deterministic)" in capsys.readouterr().out
+    assert load(folder / "checkpoints/model/latest.h5").arguments["deterministic"] is asked
+
+
 def test_a_resumed_run_keeps_its_number_format(folder, larger_arrays, monkeypatch, capsys):
     shutil.copy(larger_arrays, "arrays.h5")  # the second epoch is of larger images
     words = (*COMMON, "--precision", "auto", "--num-epochs", 2, "--model", "model.h5")

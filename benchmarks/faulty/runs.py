@@ -1,6 +1,7 @@
 """Runs as people start them: two at once, on other arrays, on odd data; and one answer each way."""
 
 import json
+import math
 import shutil
 import subprocess
 import tempfile
@@ -65,7 +66,8 @@ def second(folder, lock, words):
             time.sleep(0.0005)
         ended = run(*words, folder=folder, limit=LIMIT)
         status = first.wait(LIMIT)
-    problem = not_refused(ended) if ended.status else ""  # the first may have ended meanwhile
+    # The first may have ended meanwhile.
+    problem = not_refused(ended, seconds=LIMIT, megabytes=math.inf) if ended.status else ""
     problem = problem or (f"the first one ended with status {status}" if status else "")
     return problem or not_whole(folder) or debris(folder)
 
@@ -167,7 +169,8 @@ def odd_data(row: Row, folder: Path, seed: int) -> None:
              *words),
             (*program, "train.py", "--data", "set.h5", "--num-epochs", 1, "--batch-size", 4,
              "--model", "model.h5", "--crop", 0, "--mixup", 0),
-            (*program, "predict.py", f"set/train/{next(iter(classes))}", "--model", "model.h5", "--json"),
+            (*program, "predict.py", f"set/train/{next(iter(classes))}",
+             "--model", "model.h5", "--json"),
         ]  # fmt: skip
         problem = ""
         for command in commands:

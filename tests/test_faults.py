@@ -1,0 +1,141 @@
+"""benchmarks/faults.py: a seeded part of its rows, and that what is lost would be seen."""
+
+import json
+import shutil
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import faults
+from faulty import kills, runs
+from faulty.row import Ended, Row, not_refused, run
+
+REFUSED = Ended(2, "", "note: of no account\nx.py: error: no such file; give another\n", 0.1, 50)
+
+
+@pytest.fixture
+def row():
+    return Row("row")
+
+
+def test_a_killed_prepro_leaves_whole_files_and_does_the_same_when_run_again(row, tmp_path):
+    kills.prepro(row, tmp_path, seed=0, count=4)
+    assert (row.tried, row.lost) == (4, [])
+
+
+def test_killed_explanations_leave_whole_files(row, tmp_path):
+    kills.explain(row, tmp_path, seed=0, count=2)
+    assert (row.tried, row.lost) == (2, [])
+
+
+def test_of_two_that_write_one_file_the_second_is_refused(tmp_path):
+    kills.prepare(tmp_path)
+    words = ("prepro.py", "--dataset-path", "set", "--target-per-class", 4000, "--output", "a.h5")
+    assert runs.second(tmp_path, ".a.h5.lock", words) == ""
+    assert runs.at_once(tmp_path, [words] * 3) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({}, ""),
+        ({"status": 1}, ""),
+        ({"status": 0}, "status 0"),
+        ({"status": -11}, "status -11"),
+        ({"err": ""}, "0 lines"),
+        ({"err": "one\ntwo\n"}, "2 lines"),
+        ({"err": "Traceback (most recent call last):\nOops"}, "traceback: Oops"),
+        ({"seconds": 5.1}, "5.1 s"),
+        ({"megabytes": 501}, "501 MB"),
+        ({"hung": True}, "hung"),
+    ],
+)
+def test_what_is_no_refusal_is_seen(change, problem):
+    found = not_refused(Ended(**{**vars(REFUSED), **change}))
+    assert problem in found
+    assert bool(found) == bool(problem)
+
+
+def test_a_command_that_hangs_is_ended_at_its_limit(tmp_path):
+    ended = run("-c", "import time; time.sleep(60)", folder=tmp_path, limit=0.5)
+    assert ended.hung
+    assert ended.status < 0
+    ended = run("-c", "print(input()); exit(3)", folder=tmp_path, stdin=b"word\n")
+    assert (ended.status, ended.out, ended.hung) == (3, "word\n", False)
+    assert ended.megabytes > 1
+
+
+def test_half_a_file_is_seen(tmp_path, tiny_arrays):
+    shutil.copy(ROOT / "images/test.jpg", tmp_path)
+    shutil.copy(ROOT / "images/report.png", tmp_path)
+    shutil.copy(tiny_arrays, tmp_path / "arrays.h5")
+    (tmp_path / "report.html").write_text("<html></html>\n")
+    (tmp_path / "report.json").write_text("{}")
+    (tmp_path / "a.csv").write_text("name,share\ncat,1\n")
+    (tmp_path / "card.md").write_text("# Card\n")
+    (tmp_path / ".part.x.h5").write_text("temporary")
+    assert kills.not_whole(tmp_path) == ""
+    for path in sorted(tmp_path.glob("[a-z]*")):
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) // 2] if path.suffix != ".md" else b"")
+        assert kills.not_whole(tmp_path).startswith(f"{path.name} is not whole: ")
+        path.write_bytes(whole)
+    assert kills.not_whole(tmp_path) == ""
+    assert kills.debris(tmp_path) == "left behind: .part.x.h5"
+    with h5py.File(tmp_path / "arrays.h5", "r+") as file:
+        runs.one_byte("test", "X", np.random.default_rng(0))(file)
+    assert "arrays.h5 is not whole: UserError" in kills.not_whole(tmp_path)
+
+
+def test_one_bit_of_a_weight_or_another_figure_is_seen():
+    def outcome(weight, figure):
+        return {"weights": {"a kernel": np.float32([1, weight])}, "figures": [{"loss": figure}]}
+
+    assert kills.differs(outcome(2, 0.5), outcome(2, 0.5)) == ""
+    assert "1 of 1 weights" in kills.differs(
+        outcome(np.nextafter(2, 3, dtype="f"), 0.5), outcome(2, 0.5)
+    )
+    assert kills.differs(outcome(2, 0.5), outcome(2, 0.25)) == "the figures differ"
+
+
+def test_another_answer_is_seen():
+    expected = {"cat": 0.75, "dog": 0.25}
+    assert runs.other_answer({"cat": 0.750005, "dog": 0.249995}, expected) == ""
+    assert "differ by 2.0e-05" in runs.other_answer({"cat": 0.75002, "dog": 0.25}, expected)
+    assert runs.other_answer({"dog": 0.6, "cat": 0.4}, expected) == "named dog, not cat"
+
+
+def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
+    def attempt(row, folder, seed):
+        assert list(folder.iterdir()) == []
+        row.add(f"first of seed {seed}", "", Ended(0, "", "", 1.25, 99.6))
+        row.add("second", "" if seed else "it was lost")
+
+    monkeypatch.setattr(faults, "RESULTS", tmp_path / "faults.json")
+    monkeypatch.setattr(faults, "ROOT", tmp_path)
+    monkeypatch.setattr(faults, "ROWS", {"one": faults.Kind(attempt, "words of one")})
+    monkeypatch.setattr(sys, "argv", ["faults.py"])
+    assert faults.main() == 1
+    assert "lost: second: it was lost" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["faults.py", "one", "--seed", "7"])
+    assert faults.main() == 0
+    (kept,) = json.loads((tmp_path / "faults.json").read_text())
+    assert {name: kept[name] for name in ("name", "tried", "survived", "lost")} == {
+        "name": "one", "tried": 2, "survived": 2, "lost": 0,
+    }  # fmt: skip
+    shown = faults.table([kept])
+    assert "| `one` | words of one | 2 | 2 | **0** | 1.2 s | 100 MB |" in shown
+    assert "| all | | 2 | 2 | **0** | | |" in shown
+    assert "seed 7" in shown
+
+
+def test_a_row_that_is_none_is_refused(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["faults.py", "nonsense"])
+    with pytest.raises(SystemExit):
+        faults.main()
+    assert "no row nonsense; the rows are kill-prepro" in capsys.readouterr().err
