@@ -4,7 +4,7 @@ BIN = .venv/bin
 # What is best from scratch in few epochs; crops and mixup pay in many.
 SHORT ?= --crop 0 --mixup 0
 
-.PHONY: demo caltech test bench clean
+.PHONY: demo caltech test bench faults clean
 
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
@@ -38,6 +38,10 @@ test: .venv/ready-dev
 bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/speed.py $(ROWS)
 
+# Under half an hour; ROWS="stop archives" tries these alone.
+faults: .venv/ready-faults
+	$(BIN)/python benchmarks/faults.py $(ROWS)
+
 .venv/ready: requirements.txt requirements-predict.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -45,6 +49,11 @@ bench: .venv-bench/ready
 
 .venv/ready-dev: requirements-dev.txt .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+.venv/ready-faults: benchmarks/faulty/requirements.txt .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		-r benchmarks/faulty/requirements.txt
 	touch $@
 
 .venv-bench/ready: benchmarks/requirements.txt requirements.txt
