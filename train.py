@@ -316,17 +316,19 @@ def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> 
     head, test = assess.calibrate(judge, arrays, network)
     if run.leak:
         print(f"warning: {run.leak}")
-    args.model.with_suffix(".md").unlink(missing_ok=True)  # an earlier model's card
     model_file.save(args.model, network, info)
+    args.model.with_suffix(".md").unlink(missing_ok=True)  # an earlier model's card
     print(f"model: {args.model}")
     title = f"{args.model.name} on test of {args.data.name}"
     made = assess.report_on(judge, arrays, head, test, title)
     page = report.write(args.logs / run.id, made)
     card.write(args.model.with_suffix(".md"), args.model, made, page)
     if args.tensorboard_vis:
+        from classifier.training.fit import known_errors
         from classifier.training.tensorboard import write_end
 
-        write_end(args.logs / run.id, made)
+        with known_errors(args.batch_size, arrays.image_size, page.parent):
+            write_end(page.parent, made)
     print(f"report: {page}")
 
 

@@ -222,29 +222,41 @@ def raise_if_interrupted() -> None:
 
 
 class _Output:
-    """Standard output of a script whose product is a file: where nobody reads on, it goes on."""
+    """Standard output of a script, which says that it is what is full.
 
-    def __init__(self, stream):
-        self._stream = stream
+    Where the script's product is a file, it goes on though nobody reads on.
+    """
+
+    def __init__(self, stream, product):
+        self._stream, self._product = stream, product
 
     def __getattr__(self, name):
         return getattr(self._stream, name)
 
     def write(self, text):
-        try:
-            return self._stream.write(text)
-        except BrokenPipeError:
-            return self._drop(text)
+        with self._errors():
+            self._stream.write(text)
+        return len(text)
 
     def flush(self):
-        try:
+        with self._errors():
             self._stream.flush()
-        except BrokenPipeError:
-            self._drop("")
 
-    def _drop(self, text):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-        return len(text)
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, BrokenPipeError) and self._product == "file":
+                _drop_output()
+                return
+            error.filename = "standard output"
+            raise
+
+
+def _drop_output():
+    """Let what is printed go nowhere: Python would try again as it ends, and tell in its words."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_streams():
@@ -276,16 +288,18 @@ def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoR
         _open_streams()
         interrupt_on_sigterm()
         sys.stdout.reconfigure(errors="backslashreplace")  # file names can be of any bytes
-        if product == "file":
-            sys.stdout = _Output(sys.stdout)
-        status = main()
+        sys.stdout = _Output(sys.stdout, product)
+        try:
+            status = main()
+        except SystemExit as end:  # of --help
+            status = end.code
         sys.stdout.flush()
         sys.exit(status)
     except UserError as error:
         print(f"{name}: error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(128 + signal.SIGPIPE)
     except MemoryError as error:
         print(
@@ -297,7 +311,8 @@ def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoR
     except OSError as error:
         if error.errno is None and "errno =" not in str(error):
             raise  # not the system's word: a mistake of ours, to be seen whole
-        place = f"{error.filename}: " if error.filename else ""
+        place = error.filename2 or error.filename  # the first where it was to replace that
+        place = f"{place}: " if place else ""
         within = re.search(r"errno = (\d+)", str(error))  # HDF5 tells it in many lines
         number = int(within[1]) if within else error.errno
         reason = os.strerror(number) if within else error.strerror or str(error).splitlines()[0]
@@ -313,3 +328,8 @@ def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoR
     except KeyboardInterrupt:
         print(f"\n{name}: stopped; nothing was left half written", file=sys.stderr)
         sys.exit(130)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _drop_output()

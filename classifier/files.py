@@ -19,22 +19,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """Give a path to write to; after the block the finished file stands at `path` in one step.
 
     Whatever stood at `path` stays until then, and stays if the block raises or the process is
-    killed. The temporary file has a fixed name, so that what a killed run left is overwritten. An
-    OSError that names no file, as of a full disk, is given the path.
+    killed. The temporary file has a fixed name, so that what a killed run left is overwritten.
+    Errors are `named`.
     """
     path = Path(path)
     temporary = path.with_name(f".part.{path.name}")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with named(path):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give the path to an OSError of the block that names no file, as that of a full disk."""
+    try:
+        yield
     except OSError as error:
         if error.errno is not None and error.filename is None:  # else its text would be lost
             error.filename = str(path)
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

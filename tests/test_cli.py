@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, assert_one_line_error, run
@@ -152,6 +153,48 @@ def test_a_reader_that_ends_early_costs_no_product_and_is_no_success_of_printing
     assert (tmp_path / "product").exists() == (product == "file")
 
 
+@pytest.mark.parametrize("product", ["file", "output"])
+@pytest.mark.parametrize("words", ["", "--help"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_disk_for_what_is_printed_is_one_line(product, words, unbuffered, tmp_path):
+    if words and unbuffered:
+        pytest.skip("argparse itself keeps still")
+    (tmp_path / "script.py").write_text(
+        "from classifier import cli\n"
+        "def main():\n"
+        "    cli.Parser(prog='x').parse_args()\n"
+        "    print('figures')\n"
+        "    return 0\n"
+        f"cli.run(main, {product!r})\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "script.py", *words.split()], cwd=tmp_path, stdout=full, text=True,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    (line,) = ended.stderr.splitlines()
+    assert "standard output: No space left on device; free some disk space" in line
+    assert ended.returncode == 2
+
+
+def test_an_error_is_one_line_though_nothing_can_be_printed(tmp_path):
+    (tmp_path / "script.py").write_text(
+        "from classifier import cli, errors\n"
+        "def main():\n"
+        "    print('figures')\n"
+        "    raise errors.UserError('a.h5: broken')\n"
+        "cli.run(main)\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [sys.executable, "script.py"], cwd=tmp_path, stdout=full, text=True,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""},
+        )  # fmt: skip
+    assert (ended.returncode, ended.stderr) == (2, "script.py: error: a.h5: broken\n")
+
+
 def test_with_every_stream_closed_the_product_is_whole(tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT.format(product="file"))
     command = f"{sys.executable} script.py <&- >&- 2>&-"
@@ -174,6 +217,7 @@ def test_with_every_stream_closed_the_product_is_whole(tmp_path):
         (OSError(5, "Input/output error", "a.h5"), ["a.h5: Input/output", "try again"]),
         (PermissionError(13, "Permission denied", "a.h5"), ["a.h5: Permission denied", "choose"]),
         (OSError(30, "Read-only file system", "a.h5"), ["a.h5: Read-only", "choose a place"]),
+        (OSError(16, "Device busy", ".part.a.h5", None, "a.h5"), ["error: a.h5: Device busy"]),
     ],
 )
 def test_what_a_user_can_mend_is_one_line_and_status_2(error, parts, capsys, monkeypatch):

@@ -12,7 +12,7 @@ from small import small_network
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.training.batches import Batches
-from classifier.training.fit import compiled, fit
+from classifier.training.fit import compiled, fit, known_errors
 from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import Run
@@ -136,6 +136,7 @@ def test_a_batch_too_large_for_the_memory_is_one_line(
     ("error", "kind"),
     [
         (ZeroDivisionError("division by zero"), ZeroDivisionError),
+        (FileNotFoundError(2, "No such file", "a.h5"), FileNotFoundError),
         (tf.errors.ResourceExhaustedError(None, None, "logs/run; Too many open files"),
          tf.errors.ResourceExhaustedError),
         (tf.errors.ResourceExhaustedError(None, None, "logs/run; No space left on device"),
@@ -157,3 +158,8 @@ def raising(error):
         raise error
 
     return raise_it
+
+
+def test_a_full_disk_that_names_its_place_is_told_as_it_is():
+    with pytest.raises(OSError, match="No space left on device: 'best.h5'"), known_errors(8, 32):
+        raise OSError(errno.ENOSPC, "No space left on device", "best.h5")

@@ -35,3 +35,19 @@ def test_photographs_that_stand_there_are_left_as_they_are(tmp_path):
     (tmp_path / "train").mkdir()
     write_digits(tmp_path)
     assert list(tmp_path.rglob("*")) == [tmp_path / "train"]
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    saved = []
+
+    def save(_picture, path, **_):
+        saved.append(path)
+        if len(saved) == 2:
+            raise OSError(28, "No space left on device")
+        path.touch()
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    with pytest.raises(OSError, match=r"No space left on device: .*train'"):
+        write_digits(tmp_path)
+    assert len(saved) == 2
+    assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import ROOT, run
 from small import run_train, small_network, weights_in
 
@@ -308,6 +309,41 @@ def test_a_damaged_checkpoint_is_one_line(copied):
         with pytest.raises(UserError, match=r"latest\.h5"):
             run_train(*SHORT, "--no-mirror", "--model", copied, *words)
     assert run_train(*SHORT, "--no-mirror", "--model", copied, "--restart") == 0
+
+
+def test_a_disk_that_is_full_when_the_model_is_saved_leaves_the_earlier_one(folder, copied):
+    """And its card: what is good is not given up before what is better stands."""
+    card = copied.with_suffix(".md")
+    before = copied.read_bytes(), card.read_bytes()
+    again = (*SHORT, "--no-mirror", "--model", copied, "--resume")
+
+    def fails(*_):
+        raise OSError(28, "No space left on device", "model.h5")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_file, "save", fails)
+        with pytest.raises(OSError, match="No space"):
+            run_train(*again)
+    assert (copied.read_bytes(), card.read_bytes()) == before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("classifier.evaluation.report.write", fails)
+        with pytest.raises(OSError, match="No space"):
+            run_train(*again)
+    assert not card.exists()  # the earlier model's, beside one that it is not of
+    assert run_train(*again) == 0
+    assert card.exists()
+
+
+def test_a_disk_that_is_full_when_the_last_pictures_are_logged_is_told(copied, monkeypatch):
+    full = tf.errors.ResourceExhaustedError(None, None, "logs/a; No space left on device")
+
+    def fails(*_):
+        raise full
+
+    monkeypatch.setattr("classifier.training.tensorboard.write_end", fails)
+    with pytest.raises(OSError, match=r"No space left on device: '.*logs/") as caught:
+        run_train(*SHORT, "--no-mirror", "--model", copied, "--resume", "--tensorboard-vis")
+    assert caught.value.__cause__ is full
 
 
 def test_two_runs_into_one_model_are_refused(folder, copied):

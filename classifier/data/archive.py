@@ -16,7 +16,7 @@ from tqdm import tqdm
 from classifier.data.download import download
 from classifier.data.members import FILES, TAR_NAME, Unpacked, members, open_archive
 from classifier.errors import UserError
-from classifier.files import make_folder
+from classifier.files import make_folder, named
 
 URL = "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip"
 ZIP_MD5 = "3138e1922a9193bfa496528edbbc45d0"
@@ -75,8 +75,9 @@ def unpack(archive: str | os.PathLike, dataset_path: str | os.PathLike) -> str |
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         official = _look_through(archive)  # first: of what is refused nothing is written
-        temporary.mkdir()
-        _extract(archive, temporary)
+        with named(folder):
+            temporary.mkdir()
+            _extract(archive, temporary)
         if (temporary / BACKGROUND).is_dir():
             shutil.rmtree(folder / BACKGROUND, ignore_errors=True)
             (temporary / BACKGROUND).replace(folder / BACKGROUND)
@@ -87,7 +88,6 @@ def unpack(archive: str | os.PathLike, dataset_path: str | os.PathLike) -> str |
     except OSError as error:
         if error.errno == errno.EINVAL:  # a zip file led before its beginning
             raise UserError(f"{archive}: damaged archive; fetch it again") from error
-        error.filename = error.filename or str(folder)
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

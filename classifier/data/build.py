@@ -17,6 +17,7 @@ from classifier.data.duplicates import HASH_BYTES, Groups, near_rows, perceptual
 from classifier.data.images import ImageError, files_below, read_rgb, square
 from classifier.data.splits import SPLITS, Protocol, assign_splits
 from classifier.errors import UserError
+from classifier.files import named
 from classifier.seeds import generator
 from classifier.workers import ordered_map
 
@@ -101,7 +102,7 @@ def decode(
     """
     sources, hashes, left_out = [], [], []
     tasks = [(files[i : i + CHUNK], size) for i in range(0, len(files), CHUNK)]
-    with spool.open("wb") as out:
+    with named(spool), spool.open("wb") as out:
         for task, results in zip(tasks, ordered_map(_decode_chunk, tasks, workers), strict=True):
             for file, result in zip(task[0], results, strict=True):
                 name = file.relative_to(dataset_path).as_posix()

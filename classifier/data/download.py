@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from classifier.data.members import MAX_ARCHIVE
 from classifier.errors import UserError
-from classifier.files import make_folder
+from classifier.files import make_folder, named
 
 TIMEOUT = 30  # seconds without a byte
 SLOWEST = 1000  # bytes a second, less is not waited for; looked at every 2 * TIMEOUT seconds
@@ -82,6 +82,7 @@ def _store(line, answer, part, have):
     length = answer.headers.get("Content-Length", "")
     total = start + int(length) if length.isdecimal() else None
     with (
+        named(part),
         part.open("ab" if went_on else "wb") as file,
         tqdm(total=total, initial=start, unit="B", unit_scale=True, desc="Downloading",
              disable=None) as bar,

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from classifier.files import named
+
 SIZE = 64  # pixels; the digits themselves are 8x8
 
 
@@ -23,10 +25,14 @@ def write_digits(dataset_path: Path) -> None:
     temporary = train.with_name(".train.part")
     shutil.rmtree(temporary, ignore_errors=True)
     digits = load_digits()
-    for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
-        folder = temporary / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = (image * (255 / 16)).round().astype(np.uint8)
-        picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
-        picture.save(folder / f"image_{number:04}.jpg", quality=95)
-    temporary.replace(train)
+    try:
+        with named(train):
+            for number, (image, label) in enumerate(zip(digits.images, digits.target, strict=True)):
+                folder = temporary / str(label)
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = (image * (255 / 16)).round().astype(np.uint8)
+                picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+                picture.save(folder / f"image_{number:04}.jpg", quality=95)
+            temporary.replace(train)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -169,6 +169,8 @@ def known_errors(batch_size: int, side: int, place: Path | None = None) -> Itera
     """
     try:
         yield
+    except OSError:
+        raise  # which names its place itself
     except Exception as error:
         full = os.strerror(errno.ENOSPC)
         if full in str(error):  # which TensorFlow says in an error of its own
