@@ -249,7 +249,8 @@ def audit(path: Path, bits: int | None, workers: int, verbose: bool) -> int:
         shown = ", ".join(f"{split} {n}" for split, n in zip(SPLITS, counts, strict=True))
         print(f"audit of {path}: protocol {finished.protocol}, {shown}")
     for split, source, other_split, other_source, why in found[: None if verbose else 20]:
-        print(f"overlap: {split} {source} = {other_split} {other_source} ({why})")
+        one, other = cli.printable(source), cli.printable(other_source)
+        print(f"overlap: {split} {one} = {other_split} {other} ({why})")
     if found:
         if len(found) > 20 and not verbose:
             print(f"... and {len(found) - 20} more (--verbose lists them)")

@@ -14,6 +14,7 @@ IMAGENET_MEAN = (123.68, 116.779, 103.939)
 # The epsilon of Keras' ResNet-50 weights; with the default 1e-3 their outputs differ.
 BN_EPSILON = 1.001e-5
 MIN_SIZE = 32  # pixels: what stage 5 leaves of it is 1x1
+MAX_CLASSES = 100_000  # whose weights take 0.8 GB
 
 
 def blocks() -> Iterator[tuple[str, tuple[int, int, int], int]]:

@@ -85,7 +85,7 @@ def test_what_is_no_sound_checkpoint_is_refused_in_one_line(path, how):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["shape", "missing", "text", "link"])
+@pytest.mark.parametrize("how", ["shape", "missing", "text", "fixed text", "link"])
 def test_variables_that_do_not_fit_are_refused(path, how):
     with h5py.File(path, "r+") as file:
         shape = file["model/0"].shape
@@ -94,6 +94,8 @@ def test_variables_that_do_not_fit_are_refused(path, how):
             file["model/0"] = np.zeros(3)
         elif how == "text":
             file.create_dataset("model/0", shape, h5py.string_dtype())
+        elif how == "fixed text":
+            file["model/0"] = np.full(shape, b"1")
         elif how == "link":
             file["model/0"] = h5py.ExternalLink("other.h5", "/x")
     with pytest.raises(UserError, match="--restart"):

@@ -9,10 +9,12 @@ import pytest
 from classifier.errors import UserError
 from classifier.hdf5 import (
     MAX_JSON,
+    MOST_MEMBERS,
     dataset,
     find_datasets,
     member,
     open_hdf5,
+    read,
     read_json,
     write_json,
 )
@@ -53,6 +55,29 @@ def test_json_is_read_up_to_its_limit(file, monkeypatch):
         read_json(file, "long")
 
 
+def test_json_is_read_up_to_so_many_values(file, monkeypatch):
+    monkeypatch.setattr("classifier.hdf5.MAX_VALUES", 10)
+    write_json(file, "fits", [[]] * 5)
+    write_json(file, "many", [[]] * 6)
+    assert read_json(file, "fits") == [[]] * 5
+    with pytest.raises(ValueError, match="many has too many values"):
+        read_json(file, "many")
+
+
+def test_data_may_be_large_but_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "file.h5"
+    with h5py.File(path, "w") as file:
+        file["data"] = np.arange(100_000)
+        file.attrs["large"] = np.zeros(60_000, np.uint8)
+    with open_hdf5(path, "file") as file:
+        np.testing.assert_array_equal(read(file, dataset(file, "data")), np.arange(100_000))
+    for limit in ("MOST", "TOTAL"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"classifier.hdf5._Metered.{limit}", 50_000)
+            with pytest.raises(UserError, match=r"file\.h5: not a file, or damaged"):
+                open_hdf5(path, "file")
+
+
 def test_datasets_of_every_kind_but_plain_ones_are_none(file, tmp_path):
     with h5py.File(tmp_path / "other.h5", "w") as other:
         other["x"] = np.ones(4)
@@ -65,6 +90,7 @@ def test_datasets_of_every_kind_but_plain_ones_are_none(file, tmp_path):
     file.create_dataset("packed", data=np.ones(4), compression="gzip")
     file.create_dataset("shuffled", data=np.ones(4), shuffle=True)
     file.create_dataset("elsewhere", (4,), np.uint8, external="/dev/zero")
+    file.create_dataset("chunked", data=np.ones(4), chunks=(2,))
     file.create_dataset("claimed", (1 << 40,), np.uint8)  # never written: nothing is stored
     layout = h5py.VirtualLayout((4,), float)
     layout[:] = h5py.VirtualSource(file["plain"])
@@ -87,18 +113,23 @@ def test_datasets_are_found_by_name_at_any_depth(file):
 
 def test_a_search_for_datasets_ends_whatever_the_file_holds(file, monkeypatch):
     """Groups that hold themselves, many times over, and very many or very deep members."""
-    looked_at = iter(range(1000))
+    looked_at = iter(range(MOST_MEMBERS))
     monkeypatch.setattr("classifier.hdf5.member", lambda *at: (next(looked_at), member(*at))[1])
     layer = file.create_group("layer")
     for number in range(60):
         layer[f"{number}"] = layer
     layer["kernel"] = np.ones(3)
     assert set(find_datasets(layer)) == {"kernel"}
-    layer["a/b/c/d/kept"] = layer["a/b/c/d/e/too deep"] = np.ones(3)
-    assert set(find_datasets(layer)) == {"kernel", "kept"}
-    for number in range(100):
-        file[f"wide/{number:03}"] = np.ones(1)
-    assert len(find_datasets(file["wide"])) == 64
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])  # two ways of storing names
+def test_of_very_many_or_very_deep_members_a_few_are_looked_at(tmp_path, libver):
+    with h5py.File(tmp_path / "file.h5", "w", libver=libver) as file:
+        for number in range(100):
+            file[f"wide/{number:03}"] = np.ones(1)
+        file["/".join(["deep", *map(str, range(100)), "kernel"])] = np.ones(3)
+        assert len(find_datasets(file["wide"])) == MOST_MEMBERS
+        assert find_datasets(file["deep"]) == {}
 
 
 def test_a_name_that_is_no_text_does_not_count(file):

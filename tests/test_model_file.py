@@ -82,14 +82,10 @@ def test_what_is_known_is_kept_and_the_head_has_it(knowing):
 
 
 UNSOUND = {
-    "temperature": {"temperature": 0.0},
-    "endless": {"temperature": float("inf")},
     "no numbers": {"known": {"ceiling": "1"}},
     "too few": {"known": {"energy": [1.0]}},
     "moved": {"known": {"energy": [1.0], "distance": [0.0, 1.0, 2.0]}},
     "text": {"known": {"energy": "12"}},
-    "tiny": {"temperature": 1e-300},
-    "surrogate": {"classes": ["a", "b", "\ud800"]},
     "none": {"known": {"threshold": None}},
     "not finite": {"known": {"threshold": float("nan")}},
     "no deviation": {"known": {"distance": [1.0, 0.0]}},
@@ -140,17 +136,9 @@ def test_a_file_from_before_calibration_is_read(path):
     assert (info.temperature, info.known) == (1.0, None)
 
 
-def test_configuration_in_the_file_is_never_used(path):
-    with h5py.File(path, "r+") as file:
-        file.attrs["model_config"] = "import os; this is no configuration"
-    model_file.load(path)
-
-
 CHANGES = {
     "one class": {"classes": ["one"]},
-    "classes": {"classes": [1, 2, 3]},
     "size": {"image_size": "32"},
-    "huge": {"enlarge_to": 1 << 40},
     "training": {"training": []},
     "version": {"version": 1},
     "unknown": {"command": "rm"},
@@ -168,52 +156,14 @@ def damage(path, how):
             kept = hdf5.read_json(file, "classifier")
             del file["classifier"]
             hdf5.write_json(file, "classifier", {**kept, **CHANGES[how]})
-        elif how == "no JSON":
-            file["classifier"][0] = ord("x")
-        elif how == "nested":
-            del file["classifier"]
-            file["classifier"] = np.full(1_000_000, ord("["), np.uint8)
-        elif how == "variable length":
-            del file["classifier"]
-            file["classifier"] = np.array(["{}"], h5py.string_dtype())
         elif how == "layer":
             del file["model_weights/res5a_branch2a"]
-        elif how == "nan":
-            conv1[name][0, 0, 0, 0] = np.nan
         elif how == "shape":
             del conv1[name]
             conv1[name] = np.zeros((7, 7, 1, 64), np.float32)
-        elif how == "text":
-            del conv1[name]
-            conv1.create_dataset(name, (7, 7, 3, 64), h5py.string_dtype())
-        elif how == "integers":
-            del conv1[name]
-            conv1[name] = np.zeros((7, 7, 3, 64), np.int32)
-        elif how == "link":
-            del conv1[name]
-            conv1[name] = h5py.ExternalLink("other.h5", "/x")
-        elif how == "layer link":
-            del file["model_weights/conv1"]
-            file["model_weights/conv1"] = h5py.SoftLink("/model_weights/bn_conv1")
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        *CHANGES,
-        "no description",
-        "no JSON",
-        "nested",
-        "variable length",
-        "layer",
-        "nan",
-        "shape",
-        "text",
-        "integers",
-        "link",
-        "layer link",
-    ],
-)
+@pytest.mark.parametrize("how", [*CHANGES, "no description", "layer", "shape"])
 def test_a_file_that_is_no_sound_model_is_refused_in_one_line(path, how):
     damage(path, how)
     with pytest.raises(UserError) as caught:
@@ -244,8 +194,6 @@ def test_a_network_computes_by_the_policy_asked_for_and_no_other_does(path):
     assert keras.config.dtype_policy() == before
 
 
-def test_no_file_and_no_hdf5_file_are_refused(tmp_path):
-    (tmp_path / "text.h5").write_text("hello")
-    for name in ("none.h5", "text.h5"):
-        with pytest.raises(UserError, match=name):
-            model_file.load(tmp_path / name)
+def test_no_file_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"none\.h5: no such model file"):
+        model_file.load(tmp_path / "none.h5")

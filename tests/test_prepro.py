@@ -522,7 +522,6 @@ CHANGES = {
     "other version": {"version": 99},
     "unknown": {"command": "rm"},
     "one class": {"classes": ["ant"]},
-    "classes": {"classes": [1, 2, 3]},
     "size": {"image_size": "64"},
     "small": {"image_size": 16},
     "large": {"image_size": 2048},
@@ -545,11 +544,6 @@ def spoil(path, how):
                 kept = read_json(file, "description")
                 del file["description"]
                 write_json(file, "description", {**kept, **CHANGES[how]})
-            elif how == "no JSON":
-                file["description"][0] = ord("x")
-            elif how == "variable length":
-                del file["description"]
-                file["description"] = np.array(["{}"], h5py.string_dtype())
             elif how == "version 1":
                 file.attrs["version"] = 1
             elif how == "no part":
@@ -557,28 +551,10 @@ def spoil(path, how):
             elif how == "numbers":
                 del file["val/source"]
                 file["val/source"] = np.zeros(27, np.int64)
-            elif how == "filter":
-                X = file["val/X"][:]
-                del file["val/X"]
-                file.create_dataset("val/X", data=X, compression="gzip")
-            elif how == "virtual":
-                X = file["val/X"][:]
-                del file["val/X"]
-                file["elsewhere"] = X
-                layout = h5py.VirtualLayout(X.shape, np.uint8)
-                layout[:] = h5py.VirtualSource(file["elsewhere"])
-                file.create_virtual_dataset("val/X", layout)
             elif how == "never written":
                 shape = file["val/X"].shape
                 del file["val/X"]
                 file.create_dataset("val/X", shape, np.uint8)
-            elif how == "link":
-                del file["val/X"]
-                file["val/X"] = h5py.ExternalLink("elsewhere.h5", "/X")
-            elif how == "external":
-                shape = file["val/X"].shape
-                del file["val/X"]
-                file.create_dataset("val/X", shape, np.uint8, external="/dev/zero")
             elif how == "other shape":
                 del file["val/Y"]
                 file["val/Y"] = np.zeros((1, 3), np.uint8)
@@ -591,23 +567,16 @@ def spoil(path, how):
         ("text", "damaged"),
         ("missing", "no such arrays file"),
         ("no description", "description"),
-        ("no JSON", "description"),
-        ("variable length", "description"),
         ("unknown", "description"),
         ("other version", "version 99"),
         ("version 1", "version 1,"),
-        ("one class", "class names"),
-        ("classes", "class names"),
+        ("one class", "it has 1 classes"),
         ("size", "image_size"),
         ("small", "image_size is 16"),
         ("large", "image_size is 2048"),
         ("no part", "val/source is missing"),
         ("numbers", "val/source is int64, not text"),
-        ("filter", "val/X is missing or not stored"),
-        ("virtual", "val/X is missing or not stored"),
         ("never written", "val/X is missing or not stored"),
-        ("link", "val/X"),
-        ("external", "val/X is missing or not stored in the file itself"),
         ("other shape", "val/Y has shape"),
     ],
 )
@@ -738,6 +707,7 @@ def fails_in_one_line(cwd, *args, parts):
         ({"ant": 40, "bee": 12}, ["--val-per-class", "10"], ["'bee'", "12", "--val-per-class"]),
         ({"ant": 41, "bee": 9}, ["--protocol", "original"], ["'bee' has 9", "at least 41"]),
         ({"ant": 6, "b\udcff": 6}, [], ["UTF-8"]),
+        ({"ant": 6, "b\x1b[2J": 6}, [], ["control characters"]),
     ],
 )
 def test_folders_that_are_no_data_set_fail_in_one_line(counts, args, parts, tmp_path):

@@ -21,15 +21,17 @@ import numpy as np
 from tqdm import tqdm
 
 from classifier import cli
+from classifier.architecture import MAX_CLASSES
 from classifier.data.duplicates import HASH_BYTES
 from classifier.data.splits import SPLITS
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
+from classifier.hdf5 import DAMAGE, dataset, is_name, open_hdf5, read_json, write_json
 
 VERSION = 4
 BLOCK = 16 << 20  # bytes read at a time to be digested
 MIN_SIZE, MAX_SIZE = 32, 1024  # pixels
+LONGEST_PATH = 4096  # bytes
 PARTS = ("X", "Y", "source", "copy", "hash")  # of a split
 
 
@@ -178,10 +180,11 @@ class Arrays:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self.file = open_hdf5(path, "arrays file of prepro.py")
-        self.description = self._describe()
-        for split in SPLITS:
-            self._check(split)
+        with open_hdf5(path, "arrays file of prepro.py") as file:
+            self.description = self._describe(file)
+            for split in SPLITS:
+                self._check(file, split)
+        self.file = open_hdf5(path, "arrays file of prepro.py", looked_at=True)
 
     def __getattr__(self, name):
         if name in Description.__dataclass_fields__:
@@ -191,16 +194,16 @@ class Arrays:
     def _error(self, reason):
         return UserError(f"{self.path}: not an arrays file of prepro.py: {reason}; make it again")
 
-    def _describe(self):
-        if "version" in self.file.attrs:
-            raise self._error(f"it is of version 1, this program reads {VERSION}")
+    def _describe(self, file):
         try:
-            kept = read_json(self.file, "description")
+            if "version" in file.attrs:
+                raise self._error(f"it is of version 1, this program reads {VERSION}")
+            kept = read_json(file, "description")
             version = kept.pop("version")
             if version != VERSION:
-                raise self._error(f"it is of version {version!a}, this program reads {VERSION}")
+                raise self._error(f"it is of version {version!a:.20}, this program reads {VERSION}")
             description = Description(**kept)
-        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, TypeError, *DAMAGE) as error:
             raise self._error("it lacks its description") from error
         kinds = (list, int, str, bool, int, int, int, list, list, str, str)  # the fields' order
         for kind, (name, value) in zip(kinds, vars(description).items(), strict=True):
@@ -208,16 +211,25 @@ class Arrays:
                 raise self._error(f"{name} in its description is no {kind.__name__}")
         if not MIN_SIZE <= description.image_size <= MAX_SIZE:
             raise self._error(f"image_size is {description.image_size}")
+        numbers = (description.seed, description.target_per_class, description.near_duplicate_bits)
+        if not all(0 <= number < 1 << 63 for number in numbers):
+            raise self._error("a number in its description is out of range")
+        if not all(isinstance(group, list) for group in description.near_duplicates):
+            raise self._error("near_duplicates in its description are no lists")
         classes = description.classes
-        if len(classes) < 2 or not all(isinstance(name, str) for name in classes):
-            raise self._error("its class names are not at least 2 texts")
+        if not 2 <= len(classes) <= MAX_CLASSES:
+            raise self._error(f"it has {len(classes)} classes")
+        if not all(map(is_name, (*classes, description.protocol))):
+            raise self._error("a name in its description is no text of one line")
         return description
 
-    def _check(self, split):
-        parts = {name: dataset(self.file, f"{split}/{name}") for name in PARTS}
+    def _check(self, file, split):
+        parts = {name: dataset(file, f"{split}/{name}") for name in PARTS}
         for name, part in parts.items():
             if part is None:
-                raise self._error(f"{split}/{name} is missing or not stored in the file itself")
+                raise self._error(
+                    f"{split}/{name} is missing or not stored in the file itself in one piece"
+                )
         if parts["X"].ndim != 4:
             raise self._error(f"{split}/X has shape {parts['X'].shape}")
         count, size = len(parts["X"]), self.image_size
@@ -235,6 +247,8 @@ class Arrays:
             kind = "text" if part.dtype.kind == "S" else part.dtype.name
             if kind != kinds[name]:
                 raise self._error(f"{split}/{name} is {kind}, not {kinds[name]}")
+        if parts["source"].dtype.itemsize > LONGEST_PATH:
+            raise self._error(f"{split}/source has texts of {parts['source'].dtype.itemsize} bytes")
 
     def __enter__(self):
         return self
@@ -285,7 +299,8 @@ class Arrays:
     def labels(self, split: str) -> np.ndarray:
         """Return the class numbers of a split, int64 (N,)."""
         Y = self.file[split]["Y"]
-        parts = [Y[i : i + 4096].argmax(axis=1) for i in range(0, len(Y), 4096)]
+        step = max(1, (1 << 24) // len(self.classes))  # rows of 16 MB
+        parts = [Y[i : i + step].argmax(axis=1) for i in range(0, len(Y), step)]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def sources(self, split: str) -> list[str]:
@@ -307,8 +322,12 @@ class Arrays:
 
     def held_out(self) -> Path | None:
         """Return the path of a test photograph that is still where prepro.py found it, or None."""
-        folder = self.folder
-        return next((folder / s for s in self.sources("test") if (folder / s).is_file()), None)
+        for source in self.sources("test"):
+            if source.startswith("train/") and "/../" not in source:  # else it leads elsewhere
+                with contextlib.suppress(OSError):  # too long a name
+                    if (self.folder / source).is_file():
+                        return self.folder / source
+        return None
 
 
 def main():

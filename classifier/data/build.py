@@ -18,6 +18,7 @@ from classifier.data.images import ImageError, files_below, read_rgb, square
 from classifier.data.splits import SPLITS, Protocol, assign_splits
 from classifier.errors import UserError
 from classifier.files import named
+from classifier.hdf5 import is_name
 from classifier.seeds import generator
 from classifier.workers import ordered_map
 
@@ -66,10 +67,10 @@ def find(dataset_path: Path) -> list[Path]:
     for category in sorted(train.iterdir()):
         if not category.is_dir() or category.name.startswith(".") or category.name == BACKGROUND:
             continue
-        try:
-            category.name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{str(category)!a}: its name is not UTF-8; rename it") from None
+        if not is_name(category.name):
+            raise UserError(
+                f"{str(category)!a}: its name is not UTF-8, or has control characters; rename it"
+            )
         found = files_below(category)
         if not found:
             raise UserError(f"{category}: no images in this class; add some or remove it")

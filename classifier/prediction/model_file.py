@@ -9,15 +9,26 @@ code or configuration of the file is ever used.
 import logging
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from classifier.architecture import MIN_SIZE, weight_shapes
+from classifier.architecture import MAX_CLASSES, MIN_SIZE, weight_shapes
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import DAMAGE, dataset, find_datasets, member, open_hdf5, read_json, write_json
+from classifier.hdf5 import (
+    DAMAGE,
+    NO_NAME,
+    dataset,
+    find_datasets,
+    is_name,
+    member,
+    open_hdf5,
+    read,
+    read_json,
+    write_json,
+)
 from classifier.prediction.verdict import HIGHEST, LOWEST, Head, Known
 
 if TYPE_CHECKING:
@@ -27,7 +38,8 @@ VERSION = 3
 READ = (2, VERSION)  # 2 had no temperature and no Known
 KNOWN_ARRAYS = ("centre", "projection", "means", "spread")
 Weights = dict[str, dict[str, np.ndarray]]  # {layer: {"kernel": ...}}
-MAX_CLASSES, MAX_SIZE = 100_000, 4096
+MAX_SIZE = 1024  # pixels: an image of 4096 would take 4.5 GB and a minute
+MOST = 1 << 62  # of whole numbers in a file: JSON has them of thousands of digits
 
 
 @dataclass
@@ -168,12 +180,12 @@ def _info(path, file):
         info = ModelInfo(**kept)
         if info.known is not None:
             arrays = {name: dataset(file, f"known/{name}") for name in KNOWN_ARRAYS}
-            info.known = _known(info, arrays)
+            info.known = _known(file, info, arrays)
     except (AttributeError, TypeError, *DAMAGE) as error:
         raise UserError(
             f"{path}: not a model file of train.py; train.py --init reads other ResNet-50 weights"
         ) from error
-    if not _sound(info):
+    if not (_sound(info) and _sound_training(info.training)):
         raise UserError(f"{path}: a model file this program does not read; train it again")
     return info
 
@@ -185,20 +197,46 @@ def _sound(info):
         all(type(value) is kind for value, kind in zip(values, kinds, strict=True))
         and LOWEST <= info.temperature <= HIGHEST
         and 2 <= len(info.classes) <= MAX_CLASSES
-        and all(_is_text(name) for name in info.classes)
+        and all(map(is_name, info.classes))
+        and is_name(info.protocol)
+        and not NO_NAME.search(info.leak)
         and MIN_SIZE <= info.image_size <= MAX_SIZE
         and 0 <= info.enlarge_to <= MAX_SIZE
     )
 
 
-def _is_text(name):
-    try:
-        return bool(name.encode())
-    except (AttributeError, UnicodeEncodeError):
+def _sound_training(training):
+    """Return whether what the program itself uses of it is of the kind that it should be."""
+    best, command = training.get("best_epoch", 0), training.get("command", "")
+    parts = (training.get(name, {}) for name in ("start", "history", "end"))
+    return (
+        are_figures(*parts)
+        and type(best) is int
+        and 0 <= best < MOST
+        and isinstance(command, str)
+        and isinstance(training.get("arguments", {}), dict)
+    )
+
+
+def are_figures(start: Any, history: Any, end: Any) -> bool:
+    """Return whether JSON values are the figures of a run, as in `training.run.Run`."""
+    if not all(isinstance(part, dict) for part in (start, history, end)):
         return False
+    columns = history.values()
+    return (
+        all(isinstance(column, list) for column in columns)
+        and len({len(column) for column in columns}) <= 1
+        and all(_is_number(value) for column in columns for value in column)
+        and all(_is_number(value) for part in (start, end) for value in part.values())
+        and all(("val_loss" in part) == ("val_accuracy" in part) for part in (start, history, end))
+    )
 
 
-def _known(info, parts):
+def _is_number(value):
+    return type(value) is float or (type(value) is int and abs(value) < MOST)
+
+
+def _known(file, info, parts):
     """Return the Known of a file's JSON and arrays; raise ValueError if they are none."""
     if any(part is None or part.dtype != np.float32 for part in parts.values()):
         raise ValueError("arrays are missing")
@@ -208,7 +246,7 @@ def _known(info, parts):
     small = len(directions) == 1 and directions[0] < len(parts["means"]) <= len(info.classes)
     if not small or tuple(part.shape for part in parts.values()) != shapes:
         raise ValueError("arrays do not fit")
-    arrays = {name: part[()] for name, part in parts.items()}
+    arrays = {name: read(file, part) for name, part in parts.items()}
     known = Known(**arrays, **info.known)
     numbers = [known.ceiling, *known.energy, *known.distance, known.threshold]
     sound = (
@@ -246,14 +284,17 @@ def layer_weights(
     for name, shape in shapes.items():
         part = parts.get(name)
         if part is None:
-            return f"layer {layer}: {name} is missing or not stored in the file itself"
+            return f"layer {layer}: {name} is missing or not stored in the file itself in one piece"
         if part.shape != tuple(shape) or part.dtype.kind != "f":
             return f"layer {layer}: {name} is {part.dtype} {part.shape}, not float {tuple(shape)}"
         try:
-            value = part[()].astype(np.float32, copy=False)
+            with np.errstate(over="ignore"):  # of float64
+                value = read(file, part).astype(np.float32, copy=False)
         except DAMAGE:
             return f"layer {layer}: {name} is damaged"
         if not np.isfinite(value).all():
             return f"layer {layer}: {name} holds NaN or infinity"
+        if name == "moving_variance" and (value < 0).any():
+            return f"layer {layer}: {name} is below 0"
         values.append(value)
     return values

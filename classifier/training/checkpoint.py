@@ -7,7 +7,7 @@ import h5py
 
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
-from classifier.hdf5 import dataset, open_hdf5, read_json, write_json
+from classifier.hdf5 import DAMAGE, dataset, open_hdf5, read, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ def load_run(path: Path) -> dict[str, Any]:
         try:
             kept = read_json(file, "run")
             version = kept.pop("version")
-        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        except (AttributeError, TypeError, *DAMAGE) as error:
             raise UserError(f"{path}: not a checkpoint of train.py; use --restart") from error
     if version != VERSION:
         raise UserError(f"{path}: a checkpoint of another version; use --restart")
@@ -63,11 +63,12 @@ def restore(path: Path, model: "keras.Model") -> None:
         for kind, variables in _variables(model).items():
             for number, variable in enumerate(variables):
                 part = dataset(file, f"{kind}/{number}")
-                if part is None or part.shape != tuple(variable.shape):
+                wanted = tuple(variable.shape), variable.dtype
+                if part is None or (part.shape, part.dtype.name) != wanted:
                     raise UserError(f"{path}: does not fit this network; use --restart")
                 try:
-                    values = part[()]
-                except OSError as error:
+                    values = read(file, part)
+                except DAMAGE as error:
                     raise UserError(f"{path}: damaged; use --restart") from error
                 variable.assign(values)
 
