@@ -17,7 +17,7 @@ from classifier.evaluation import card, report
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
 from classifier.training import precision
-from classifier.training.pretrained import leak_of
+from classifier.training.pretrained import leak_of, read_file
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import (
     Run,
@@ -83,7 +83,7 @@ def make_parser(recipe: str) -> cli.Parser:
         help="train a third of the epochs each on 1/2, 3/4 and all of the images' side, 32 pixels "
         "or more, unless the network enlarges them")
     setting("--zero-init", action=switch, help="initialise each block's last BatchNorm scale to 0")
-    setting("--enlarge-to", type=cli.integer(0, 4096), metavar="PIXELS",
+    setting("--enlarge-to", type=cli.integer(0, model_file.MAX_SIZE), metavar="PIXELS",
         help="size to which the network enlarges smaller images; 0: it does not")
     setting("--head", choices=("random", "regression"),
         help="regression: start the head from a logistic regression on the pretrained features")
@@ -183,6 +183,9 @@ def main() -> int:
             code=code_version(),
             leak=leak_of(args.init, arrays),
         )
+        if args.init not in ("scratch", "imagenet"):
+            for _ in read_file(args.init, arrays.classes):  # before Keras starts, and a run is lost
+                pass
         if args.find_lr:
             find_rate(args, arrays, recipe, fresh)
             return 0
@@ -307,10 +310,11 @@ def advice(run: Run, latest: Path) -> str:
 
 def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> None:
     """Calibrate and judge the best epoch's network; save it, then write its report and card."""
+    weights, info = load_best(run, folder)
     cli.start_keras()
     from classifier.training import assess
 
-    network, info = load_best(run, folder)
+    network = model_file.filled(weights, info)
     info.training["command"] = cli.shown("train.py", *lasting_words())
     judge = assess.judge_of(network, info)
     head, test = assess.calibrate(judge, arrays, network)
@@ -332,15 +336,15 @@ def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> 
     print(f"report: {page}")
 
 
-def load_best(run: Run, folder: Path) -> tuple["keras.Model", model_file.ModelInfo]:
-    """Return the network of the run's best epoch and its ModelInfo; print the epoch's figures."""
+def load_best(run: Run, folder: Path) -> tuple[model_file.Weights, model_file.ModelInfo]:
+    """Return the weights of the run's best epoch and its ModelInfo; print the epoch's figures."""
     best = folder / "best.h5"
-    network, info = model_file.load(best)
+    weights, info = model_file.load_weights(best)
     if info.training.get("run") != run.id:
         raise UserError(f"{best}: not of run {run.id}, whose best epoch is lost; use --restart")
-    epoch = info.training["best_epoch"]
+    epoch = info.training.get("best_epoch", 0)
     # Where a run was killed, best.h5 can be of an epoch that was trained again since.
-    kept = {name: info.training[name] for name in ("start", "history", "end")}
+    kept = {name: info.training.get(name, {}) for name in ("start", "history", "end")}
     told = in_words(replace(run, **kept).figures_of(epoch))
     if epoch > run.epochs_done:
         print(f"best: the regression after epoch {run.epochs_done}{told}")
@@ -350,7 +354,7 @@ def load_best(run: Run, folder: Path) -> tuple["keras.Model", model_file.ModelIn
         print(f"epoch 0, the regression before any step{in_words(run.start)}")
 
     info.training |= run.progress()
-    return network, info
+    return weights, info
 
 
 if __name__ == "__main__":

@@ -106,6 +106,12 @@ def test_a_model_of_another_split_may_know_the_test_photographs(tmp_path):
         assert "\n" not in leak
 
 
+def test_a_leak_is_told_in_one_line_whatever_the_file_is_called(tmp_path):
+    leak = pretrained.leak_of(model_of(tmp_path / "two\nlines.h5"), arrays())
+    assert "two\\nlines.h5" in leak
+    assert "\n" not in leak
+
+
 def test_a_leak_is_inherited(tmp_path):
     known = model_of(tmp_path / "known.h5", leak="it has seen them", split_digest="these")
     assert "it has seen them" in pretrained.leak_of(known, arrays())

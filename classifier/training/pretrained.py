@@ -1,14 +1,18 @@
 """Weights to start from: Keras' ImageNet weights, or a Keras ResNet-50 .h5 file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from classifier.architecture import weight_shapes
+from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.data.splits import LEAK_WARNING
 from classifier.errors import UserError
 from classifier.evaluation.evaluate import leak_on
-from classifier.hdf5 import open_hdf5
+from classifier.hdf5 import has, open_hdf5
 from classifier.prediction.model_file import layer_weights, load_info
 
 if TYPE_CHECKING:
@@ -57,10 +61,18 @@ def load_file(model: "keras.Model", path: Path, classes: list[str]) -> int:
     Raises:
         UserError: missing, damaged, or not a ResNet-50.
     """
+    taken = 0
+    for layer, values in read_file(path, classes):
+        model.get_layer(layer).set_weights(values)
+        taken += 1
+    return taken
+
+
+def read_file(path: Path, classes: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield each layer that `load_file` fills, with its weights; raise UserError as it does."""
     with open_hdf5(path, "weights file") as file:
-        ours = "classifier" in file
+        ours = has(file, "classifier")
         same_head = ours and load_info(path).classes == list(classes)
-        taken = 0
         for layer, shapes in weight_shapes(len(classes)).items():
             if layer.startswith("fc") and not same_head:
                 continue
@@ -71,9 +83,7 @@ def load_file(model: "keras.Model", path: Path, classes: list[str]) -> int:
                     reason = other if other.startswith("layer") else values
                     raise UserError(f"{path}: no ResNet-50 weights this program reads: {reason}")
                 values = other
-            model.get_layer(layer).set_weights(values if ours else _to_rgb(layer, values))
-            taken += 1
-    return taken
+            yield layer, values if ours else _to_rgb(layer, values)
 
 
 def leak_of(path: str, arrays: Arrays) -> str:
@@ -92,9 +102,9 @@ def leak_of(path: str, arrays: Arrays) -> str:
     if path in ("scratch", "imagenet"):
         return ""
     with open_hdf5(path, "weights file") as file:
-        if "classifier" not in file:
+        if not has(file, "classifier"):
             return ""
-    return leak_on(arrays, load_info(path), f"{path}, which it starts from")
+    return leak_on(arrays, load_info(path), f"{printable(path)}, which it starts from")
 
 
 def applications_name(name: str) -> str:

@@ -1,6 +1,7 @@
 """One training run: what it is, what has become of it, and how it is begun or gone on with."""
 
 import math
+import re
 import secrets
 import subprocess
 import time
@@ -9,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from classifier import __version__
+from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
-from classifier.prediction.model_file import ModelInfo
+from classifier.hdf5 import NO_NAME
+from classifier.prediction.model_file import MOST, ModelInfo, are_figures
 from classifier.training import checkpoint, precision
 from classifier.training.recipes import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+RUN_ID = re.compile(r"[\w-]+")  # it becomes the name of a folder
 
 
 @dataclass
@@ -145,30 +149,24 @@ class Run:
         if not isinstance(value, dict) or set(value) != names:
             raise ValueError("no run of this version")
         arguments = value["arguments"]
-        if not isinstance(arguments, dict) or not {"num_epochs", "recipe"} <= set(arguments):
+        if not isinstance(arguments, dict) or "recipe" not in arguments:
             raise ValueError("no run")
         run = cls(**value)
         texts = (run.fingerprint, run.id, run.code, run.backend, run.leak)
         sound = (
             all(isinstance(text, str) for text in texts)
+            and type(arguments.get("num_epochs")) is int
             and run.precision in ("", *precision.POLICIES)
-            and isinstance(run.start, dict)
-            and isinstance(run.end, dict)
-            and isinstance(run.history, dict)
-            and all(isinstance(values, list) for values in run.history.values())
-            and len({len(values) for values in run.history.values()}) <= 1
-            and all(_is_number(v) for values in run.history.values() for v in values)
-            and all(_is_number(v) for v in (run.minutes, *run.start.values(), *run.end.values()))
-            and type(run.step) is type(run.images) is int
+            and RUN_ID.fullmatch(run.id)
+            and not NO_NAME.search(run.leak)
+            and are_figures(run.start, run.history, run.end)
+            and type(run.minutes) is float
+            and all(type(n) is int and 0 <= n < MOST for n in (run.step, run.images))
             and isinstance(run.finished, bool)
         )
         if not sound:
             raise ValueError("no run")
         return run
-
-
-def _is_number(value):
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def code_version() -> str:
@@ -254,10 +252,11 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
 
 def _check_same(kept, fresh):
     for name, value in fresh.arguments.items():
-        if kept.arguments.get(name) != value:
+        other = kept.arguments.get(name)
+        if other != value:
             raise UserError(
                 f"--{name.replace('_', '-')} is {value}, the run to resume has "
-                f"{kept.arguments.get(name)}: give the same, or --restart"
+                f"{printable(str(other)[:200])}: give the same, or --restart"
             )
     if kept.fingerprint != fresh.fingerprint:
         raise UserError(
