@@ -243,6 +243,13 @@ def few(made, count, classes=None):
                    unknown=None)  # fmt: skip
 
 
+def test_what_is_no_number_is_null_in_the_figures(made, tmp_path):
+    training = {**TRAINING, "start": {"val_loss": float("nan"), "val_accuracy": 0.5}}
+    report.write(tmp_path, replace(made, info=replace(made.info, training=training)))
+    kept = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert kept["training"]["start"] == {"val_loss": None, "val_accuracy": 0.5}
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_page_of_few_photographs(made, tmp_path, count):
     text = report.write(tmp_path, few(made, count)).read_text()

@@ -24,6 +24,7 @@ from classifier.evaluation.unknown import FEWEST
 from classifier.files import make_folder, same_file
 from classifier.prediction import forward, model_file
 from classifier.prediction.runtime import images_a_thread
+from classifier.prediction.verdict import Head
 from classifier.processor import cores
 
 NAME = "classifier.evaluation"
@@ -83,11 +84,15 @@ def main() -> int:
             rows = None if args.split != "train" else np.flatnonzero(arrays.copies("train") == 0)
             known, labels = judge.of_arrays(arrays, args.split, rows), arrays.labels(args.split)
             labels = labels if rows is None else labels[rows]
+            check_finite(head, known.features, args.model)
+            if leak:
+                print(f"warning: {leak}", file=sys.stderr)
             judged, (data, overlap) = f"{args.split} of {args.data}", about(arrays)
             leak, place = leak or overlap, arrays.folder
         else:
             files, labels = class_folders(args.folder, info.classes, args.unknown)
             known, read = judge.of_files(files, str(args.folder))
+            check_finite(head, known.features, args.model)
             labels, judged, leak = labels[read], str(args.folder), info.leak
             place = args.folder
             data = {"folder": judged, "trained on before": "not known of these photographs"}
@@ -135,7 +140,7 @@ def unknown_files(folder: Path, model: Path, info: model_file.ModelInfo) -> list
 
 
 def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -> str:
-    """Warn if figures on arrays are too good, and return why; "" if nothing is known.
+    """Return why figures on arrays are too good; "" if nothing is known.
 
     Raises:
         UserError: the arrays are not for the model, or the split is empty.
@@ -149,7 +154,7 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
         )
     if arrays.count(split) == 0:
         raise UserError(f"--split {split}: empty in {arrays.path}; give another")
-    leak = (
+    return (
         leak_on(arrays, info, f"{model}, the model judged")
         or {
             "train": f"{model} was trained on train",
@@ -157,9 +162,13 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
             "test": "",
         }[split]
     )
-    if leak:
-        print(f"warning: {leak}", file=sys.stderr)
-    return leak
+
+
+def check_finite(head: Head, features: np.ndarray, model: Path) -> None:
+    """Raise UserError where a head gives no probabilities."""
+    with np.errstate(all="ignore"):
+        if not np.isfinite(head.probabilities(features)).all():
+            raise UserError(f"{model}: gives no probabilities; train it again")
 
 
 def class_folders(

@@ -109,7 +109,8 @@ def write(folder: Path, report: Report) -> Path:
         write_csv(folder / "mistakes.csv", COLUMNS, mistakes(report))
         write_csv(folder / "classes.csv", classes[0], classes)
         with atomic_write(folder / "report.json") as path:
-            path.write_text(json.dumps(figures, indent=1, allow_nan=False) + "\n")
+            finite = json.loads(json.dumps(figures), parse_constant=lambda _: None)
+            path.write_text(json.dumps(finite, indent=1) + "\n")
         with atomic_write(folder / "report.html") as path:
             path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return folder / "report.html"
