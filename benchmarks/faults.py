@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import records  # noqa: E402
-from faulty import kills  # noqa: E402
+from faulty import archives, disks, downloads, hostile, kills, runs  # noqa: E402
 from faulty.row import Row  # noqa: E402
 
 from classifier import cli  # noqa: E402
@@ -115,17 +115,36 @@ def table(rows: list[dict]) -> str:
     return "\n".join(lines)
 
 
+AGAIN = "then the same command again"
 ROWS = {
-    "kill-prepro": Kind(kills.prepro, "SIGKILL of `prepro.py` anywhere, then again"),
+    "kill-prepro": Kind(kills.prepro, f"SIGKILL of `prepro.py` at any moment, {AGAIN}"),
     "kill-train": Kind(
         kills.train,
-        "SIGKILL of `train.py --deterministic` anywhere (small network), then `--resume`: the same "
+        "SIGKILL of `train.py --deterministic`, a small network, then `--resume`: the same "
         "weights, bit for bit",
     ),
-    "kill-resnet50": Kind(kills.resnet50, "the same of ResNet-50 itself"),
-    "kill-evaluation": Kind(kills.evaluation, "SIGKILL of the evaluation anywhere, then again"),
-    "kill-explain": Kind(kills.explain, "SIGKILL of `predict.py --explain` anywhere, then again"),
-    "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py` anywhere, then `--resume`"),
+    "kill-resnet50": Kind(kills.resnet50, "the same, ResNet-50 itself"),
+    "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}"),
+    "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}"),
+    "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py`, then `--resume`: the same weights"),
+    "full-disk": Kind(disks.full_disk, "each command that writes, with ever more room on the disk"),
+    "read-only": Kind(disks.read_only, "the same where it may not write, or a thing is in the way"),
+    "two-at-once": Kind(runs.two_at_once, "commands that write one file, side by side"),
+    "other-arrays": Kind(runs.other_arrays, "`--resume` on arrays with one byte changed, or more"),
+    "odd-data": Kind(
+        runs.odd_data, "classes of 1 photograph, 2 and 1,000 classes, 32 and 512 px: the whole way"
+    ),
+    "explosions": Kind(runs.explosions, "learning rates at which the loss explodes"),
+    "same-answer": Kind(
+        runs.same_answer,
+        "one photograph alone, among others, on standard input, in NumPy, in Keras: within 1e-5",
+    ),
+    "hostile-models": Kind(
+        hostile.models, "model files and checkpoints from strangers: 5 s, 500 MB, canaries"
+    ),
+    "hostile-arrays": Kind(hostile.arrays, "arrays files from strangers, likewise"),
+    "archives": Kind(archives.archives, "archives from strangers, likewise"),
+    "downloads": Kind(downloads.downloads, "servers that break off, stall, lie or lead elsewhere"),
 }
 
 if __name__ == "__main__":

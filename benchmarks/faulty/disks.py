@@ -6,7 +6,6 @@ so much room, or none at all. Where none can be mounted, files may not grow beyo
 
 import functools
 import hashlib
-import json
 import random
 import re
 import shutil
@@ -16,25 +15,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-from PIL import Image
-
 from faulty.archives import photographs, tar
+from faulty.kills import SMALL
 from faulty.row import Ended, Row, not_refused, run
+from faulty.whole import read
 
 PAGE = 4096
-# Runs a script on a small residual network, or one of the modules.
-SMALL = """
-import os, runpy, sys
-from classifier import architecture
-architecture.STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
-del sys.argv[0]
-if sys.argv[0].endswith(".py"):
-    sys.argv[0] = os.path.join(os.environ["PYTHONPATH"], sys.argv[0])
-    runpy.run_path(sys.argv[0], run_name="__main__")
-else:
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-"""
 
 
 def script(first: str = "", before: str = "", command: str = '"$@"', behind: str = "") -> str:
@@ -128,8 +114,8 @@ class Made:
         self._run("benchmarks/inputs.py", "photographs", self.photos, 3, 12)
         self._run("prepro.py", "--dataset-path", self.photos, "--output", self.arrays,
                   "--image-size", 32, "--target-per-class", 24)  # fmt: skip
-        self._run("-c", SMALL, "train.py", *self.training(self.model, self.folder / "logs"))
-        self._run("-c", SMALL, *self.judging(self.report))
+        self._run(SMALL, "train.py", *self.training(self.model, self.folder / "logs"))
+        self._run(SMALL, *self.judging(self.report))
 
     def _run(self, *words):
         ended = run(*words, folder=self.folder, limit=120)
@@ -164,7 +150,7 @@ class Made:
         """The commands that write nothing but what they print."""
         nothing = self.old("nothing")
         photo = next(self.photos.rglob("*.jpg"))
-        predict = ("-c", SMALL, "predict.py", "--model", self.model, photo)
+        predict = (SMALL, "predict.py", "--model", self.model, photo)
         return [
             Command(name, words, nothing, 1)
             for name, words in {
@@ -184,10 +170,10 @@ class Made:
 
     def in_the_way(self) -> Iterator[tuple[str, Command]]:
         """Yield commands where something else stands at the place of a file or folder."""
-        train = ("-c", SMALL, "train.py", *self.training("model.h5", "logs"))
+        train = (SMALL, "train.py", *self.training("model.h5", "logs"))
         prepro = ("prepro.py", "--output", "X.h5", "--image-size", 32, "--dataset-path")
-        judging = ("-c", SMALL, *self.judging("report"), "--mistakes", "m.csv")
-        predict = ("-c", SMALL, "predict.py", next(self.photos.rglob("*.jpg")), "--model",
+        judging = (SMALL, *self.judging("report"), "--mistakes", "m.csv")
+        predict = (SMALL, "predict.py", next(self.photos.rglob("*.jpg")), "--model",
                    self.model, "--explain")  # fmt: skip
         folder, file = self.report, b"something else"
         for number, (name, words, files) in enumerate((
@@ -213,9 +199,9 @@ class Made:
         photo, *more = list(self.photos.rglob("*.jpg"))[:4]
         prepro = ("prepro.py", "--output", "X.h5", "--image-size", 32, "--workers", 1)
         small, report = ("--target-per-class", 0), self.report
-        judging = ("-c", SMALL, *self.judging("report"), "--mistakes", "m.csv")
-        predict = ("-c", SMALL, "predict.py", "--model", self.model, photo)
-        training = lambda *places: ("-c", SMALL, "train.py", *self.training(*places))  # noqa: E731
+        judging = (SMALL, *self.judging("report"), "--mistakes", "m.csv")
+        predict = (SMALL, "predict.py", "--model", self.model, photo)
+        training = lambda *places: (SMALL, "train.py", *self.training(*places))  # noqa: E731
         models = self.old("models", model_h5=self.model, model_md=self.model.with_suffix(".md"))
         beside = self.old("beside", roomy=models)
         (models / "roomy").mkdir()
@@ -272,7 +258,11 @@ class Try:
     @property
     def files(self) -> set[str]:
         """Names of what is there after, without dates."""
-        return {re.sub(r"\d{8}-\d{6}", "RUN", name) for name in self.after if "events" not in name}
+        return {
+            re.sub(r"\d{8}-\d{6}-\w+-\w{4}", "RUN", name)
+            for name in self.after
+            if "events" not in name
+        }
 
     def problem(self, usual: "Try | None", writes: bool = True) -> str:
         """Return what was lost, "" if nothing was.
@@ -322,26 +312,11 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def whole(path: Path) -> bool:
-    """Return whether a file is whole, by its kind."""
+    """Return whether a file is whole."""
     try:
-        match path.suffix:
-            case ".h5":
-                with h5py.File(path) as file:
-                    return bool({"description", "classifier", "run"} & set(file))
-            case ".png" | ".jpg":
-                with Image.open(path) as image:
-                    image.load()
-            case ".json":
-                json.loads(path.read_text())
-            case ".html":
-                return path.read_text().rstrip().endswith("</html>")
-            case ".csv" | ".md":
-                return path.read_bytes().endswith(b"\n")
-            case _:
-                return "tfevents" in path.name  # a log, which may end anywhere
-    except (OSError, ValueError, SyntaxError):
+        return read(path) is None
+    except Exception:  # whatever a reader makes of half a file
         return False
-    return True
 
 
 def rooms(command: Command, usual: Try, draw: random.Random) -> list[int]:

@@ -6,8 +6,6 @@ leaves: of a training on a processor with --deterministic, the same weights, bit
 """
 
 import contextlib
-import csv
-import json
 import os
 import random
 import shutil
@@ -16,22 +14,16 @@ import subprocess
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
-from PIL import Image
-
-from classifier import architecture
-from classifier.data.archive import md5
-from classifier.data.arrays import Arrays
+from classifier.data.download import md5
 from classifier.errors import UserError
 from classifier.prediction import model_file
 from classifier.training.run import checkpoint_folder
 from faulty.row import Ended, Row, run, start
-from faulty.small import STAGES
+from faulty.whole import debris, not_whole, small_network
 
 INPUTS, SMALL = "benchmarks/inputs.py", "benchmarks/faulty/small.py"
 SMALL_TRAIN = (SMALL, "train.py")
@@ -128,62 +120,6 @@ def prepare(folder: Path) -> None:
         tar.add(folder / "set/train", "101_ObjectCategories")
     made(run("prepro.py", "--dataset-path", "set", "--image-size", 48, "--target-per-class", 40,
              "--output", "arrays.h5", folder=folder, limit=LIMIT))  # fmt: skip
-
-
-# --- what is whole -------------------------------------------------------------------------------
-
-
-def not_whole(folder: Path) -> str:
-    """Return which file below a folder is not whole, and why; "" if each is.
-
-    Names that start with a dot are temporary, and TensorBoard's logs are appended to.
-    """
-    for path in sorted(folder.rglob("*")):
-        hidden = any(name.startswith(".") for name in path.relative_to(folder).parts)
-        if hidden or not path.is_file() or ".tfevents." in path.name:
-            continue
-        try:
-            _read(path)
-        except Exception as error:  # noqa: BLE001 - whatever a reader makes of half a file
-            return f"{path.name} is not whole: {type(error).__name__}: {str(error)[:200]}"
-    return ""
-
-
-def _read(path):
-    """Read a file to its end, by what its name says it is; raise an exception if it is damaged."""
-    if path.suffix == ".h5":
-        with h5py.File(path) as file:
-            kinds = set(file)
-            small = "model_weights" in file and "res3a_branch1" not in file["model_weights"]
-            file.visititems(lambda _, found: found[()] if isinstance(found, h5py.Dataset) else None)
-        if "classifier" in kinds:
-            with small_network() if small else contextlib.nullcontext():
-                model_file.load_weights(path)
-        elif "description" in kinds:
-            with Arrays(path) as arrays:
-                arrays.check_content()
-        elif "run" not in kinds:
-            raise ValueError("neither a model nor arrays nor a checkpoint")
-    elif path.suffix in (".png", ".jpg"):
-        with Image.open(path) as image:
-            image.load()
-    elif path.suffix == ".json":
-        json.loads(path.read_text())
-    elif path.suffix == ".html":
-        if not path.read_text().rstrip().endswith("</html>"):
-            raise ValueError("cut off")
-    elif path.suffix == ".csv":
-        rows = list(csv.reader(path.read_text().splitlines()))
-        if not path.read_text().endswith("\n") or len(set(map(len, rows))) > 1:
-            raise ValueError("cut off")
-    elif path.stat().st_size == 0:
-        raise ValueError("empty")
-
-
-def debris(folder: Path) -> str:
-    """Return the temporary files left below a folder, in words; "" if there are none."""
-    left = [path.name for path in folder.rglob(".*")]
-    return f"left behind: {', '.join(left)}" if left else ""
 
 
 # --- prepro, evaluation, explanations ------------------------------------------------------------
@@ -343,16 +279,6 @@ def signalled(words: tuple, folder: Path, when: Moment) -> bool | str:
     if "To go on:" in told and latest.exists() and "is from" not in told:
         return f"does not tell what is kept: {told[-300:]}"
     return True
-
-
-@contextlib.contextmanager
-def small_network() -> Iterator[None]:
-    """Have model files of the small network read in this block."""
-    before, architecture.STAGES = architecture.STAGES, STAGES
-    try:
-        yield
-    finally:
-        architecture.STAGES = before
 
 
 def outcome(model: Path) -> dict:

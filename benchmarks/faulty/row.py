@@ -11,6 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+# Runs a command and tells its status and memory. What Linux tells of a child counts the memory that
+# its parent had as it was started, so the parent is this small one.
+MEASURE = """
+import os, sys
+usage, *command = sys.argv[1:]
+_, status, used = os.wait4(os.posix_spawnp(command[0], command, os.environ), 0)
+with open(usage, "w") as file:
+    file.write(f"{status} {used.ru_maxrss}")
+"""
+MEASURED = (sys.executable, "-I", "-S", "-c", MEASURE)
 
 
 @dataclass
@@ -65,36 +75,33 @@ def run(*words: object, folder: Path, limit: float = 60, stdin: bytes | None = N
         program: words that run it, before its own.
         options: of subprocess.Popen.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        began = time.monotonic()
-        given = subprocess.PIPE if stdin else subprocess.DEVNULL
-        process = start(*words, folder=folder, program=program, stdin=given, stdout=out,
-                        stderr=err, **options)  # fmt: skip
-        killed = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="run-") as place:
+        out, err, usage = (Path(place, name) for name in ("out", "err", "usage"))
+        began, killed = time.monotonic(), threading.Event()
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            process = start(
+                *words, folder=folder, program=(*MEASURED, str(usage), *program), stdout=stdout,
+                stderr=stderr, stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, **options,
+            )  # fmt: skip
 
-        def kill():
-            killed.set()
-            os.killpg(process.pid, signal.SIGKILL)
+            def kill():
+                killed.set()
+                os.killpg(process.pid, signal.SIGKILL)
 
-        timer = threading.Timer(limit, kill)
-        timer.start()
-        try:
-            if stdin:
-                process.stdin.write(stdin)
-                process.stdin.close()
-        except BrokenPipeError:
-            pass
-        _, status, usage = os.wait4(process.pid, 0)
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+            timer = threading.Timer(limit, kill)
+            timer.start()
+            process.communicate(stdin)
+            timer.cancel()
         seconds = time.monotonic() - began
-        for stream in (out, err):
-            stream.seek(0)
+        status, kilobytes = map(int, usage.read_text().split()) if usage.exists() else (9, 0)
         return Ended(
-            process.returncode, out.read().decode(errors="replace"),
-            err.read().decode(errors="replace"), seconds, usage.ru_maxrss * 1024 / 1e6,
+            os.waitstatus_to_exitcode(status),
+            out.read_text(errors="replace"),
+            err.read_text(errors="replace"),
+            seconds,
+            kilobytes * 1024 / 1e6,
             killed.is_set(),
-        )  # fmt: skip
+        )
 
 
 def start(

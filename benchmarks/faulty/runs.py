@@ -14,17 +14,9 @@ import numpy as np
 from PIL import Image
 
 from classifier.hdf5 import read_json, write_json
-from faulty.kills import (
-    INPUTS,
-    LIMIT,
-    SMALL,
-    SMALL_TRAIN,
-    debris,
-    made,
-    not_whole,
-    prepare,
-)
+from faulty.kills import INPUTS, LIMIT, SMALL, SMALL_TRAIN, made, prepare
 from faulty.row import Row, not_refused, run, start
+from faulty.whole import debris, not_whole
 
 TRAIN = ("--data", "arrays.h5", "--batch-size", 8, "--precision", "float32")
 TOLERANCE = 1e-5  # of probabilities

@@ -1,6 +1,7 @@
-"""A script of this program on a small residual network, which starts in seconds.
+"""A script or module of this program on a small residual network, which starts in seconds.
 
 python benchmarks/faulty/small.py train.py FLAGS
+python benchmarks/faulty/small.py classifier.evaluation FLAGS
 """
 
 import runpy
@@ -17,6 +18,9 @@ STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
 
 if __name__ == "__main__":
     architecture.STAGES = STAGES
-    script = ROOT / sys.argv.pop(1)
-    sys.argv[0] = str(script)
-    runpy.run_path(str(script), run_name="__main__")
+    name = sys.argv.pop(1)
+    if name.endswith(".py"):
+        sys.argv[0] = str(ROOT / name)
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    else:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
