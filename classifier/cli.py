@@ -127,6 +127,12 @@ def keep_freed_memory() -> None:
         mallopt(arena_max, 1)
 
 
+def give_back_memory() -> None:
+    """Have the C library, where it is glibc, give back what it kept, before much more is taken."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 class Counter:
     """A line at the foot of a terminal that tells how far long work is, and its rate.
 

@@ -1,6 +1,7 @@
 """All cores at work on a list of items, results in order, memory bounded."""
 
 import collections
+import contextlib
 import os
 import signal
 import threading
@@ -70,6 +71,32 @@ def _in_order(pool, function, items, most):
     finally:
         for future in waiting:
             future.cancel()
+
+
+class Room:
+    """Memory that the threads of a process share: who wants more than is left waits.
+
+    Args:
+        most: bytes of it.
+    """
+
+    def __init__(self, most: int):
+        self.most = self._left = most
+        self._given_back = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, size: int | None = None) -> Iterator[None]:
+        """Take so many bytes of it in the block, at most all; None: all."""
+        size = self.most if size is None else min(size, self.most)
+        with self._given_back:
+            self._given_back.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._left += size
+                self._given_back.notify_all()
 
 
 def _follow_parent():

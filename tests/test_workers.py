@@ -8,12 +8,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from conftest import ROOT
 
 from classifier.errors import UserError
-from classifier.workers import ordered_map, threaded_map
+from classifier.workers import Room, ordered_map, threaded_map
 
 
 def square(number):
@@ -157,3 +158,22 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path):
     ) as process:  # fmt: skip
         process.communicate(timeout=60)  # the end comes when no worker holds the other side
     assert process.returncode == -signal.SIGKILL
+
+
+def test_threads_wait_for_room_and_have_no_more_than_there_is():
+    room, inside, most = Room(10), [], []
+
+    def work(size):
+        with room.taken(size):
+            inside.append(size or 10)
+            most.append(sum(inside))
+            time.sleep(0.001)
+            inside.remove(size or 10)
+
+    list(threaded_map(work, [3, 4, 6, 7, 10, None] * 10, 4))
+    assert len(most) == 60
+    assert max(most) == 10
+    with room.taken(99), pytest.raises(OSError):  # at most all that there is
+        raise OSError
+    with room.taken():  # it was given back
+        pass

@@ -1,10 +1,13 @@
 """Photographs: how they are found, and the one way they are decoded, in training and after."""
 
 import contextlib
+import ctypes
 import errno
 import io
+import logging
 import os
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +16,47 @@ from typing import BinaryIO
 import numpy as np
 from PIL import ExifTags, Image
 
+from classifier.cli import give_back_memory
+from classifier.workers import Room
+
 # Only decoders that read pixels and nothing else: no PostScript, no plug-in found at run time.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-# What one photograph may cost: with these limits no file of any format took more than 600 MB.
+# What one photograph may cost: with these limits no file of any format took more than 300 MB, 5 s.
 MAX_BYTES = 128 << 20  # of the file; libtiff reads it whole
-MAX_PIXELS = 50_000_000  # above most cameras
-MAX_PIXELS_OF = {"TIFF": 25_000_000, "WEBP": 25_000_000}  # their decoders take up to 20 bytes each
+# Above most cameras, whose JPEGs have one scan and are halved as they are decoded. All other files
+# are decoded whole: JPEGs of many scans take up to 8 bytes a pixel, WebP 16, TIFF 20.
+MAX_PIXELS = 50_000_000
+MAX_PIXELS_WHOLE = 25_000_000
+MAX_PIXELS_WEBP = 16_000_000
 MAX_SIDE = 65_535  # JPEG's own limit; the weights of a resize grow with the longer side
 # Larger ones are halved before anything else is done with them; smaller ones keep every pixel.
 HALVE_ABOVE = 16_000_000  # pixels
-BAND = 4_000_000  # pixels converted at a time where the picture is halved
+BAND = 1_000_000  # pixels converted at a time where the picture is halved
 # A progressive photograph has about 10 scans; each costs a pass over all pixels.
-MAX_SCANS, MAX_SEGMENTS = 100, 10_000
+MAX_SCANS, MAX_SEGMENTS = 50, 10_000
+MAX_EXIF = 100  # segments of a JPEG; Pillow joins them, each time copying what it has
+# Reads of a file: Pillow's Python reads a chunk, a tag, a comment, or a pixel of rare kinds each
+# time. A 128 MB PNG with chunks of 8 kB takes 64,000.
+MAX_READS = 200_000
+MAX_NUMBERS = 1 << 20  # bytes of a TIFF's tags that are made Python numbers; 65,535 strips: 0.5 MB
+MAX_STRIPS = 70_000
+MAX_WORDS = 256 << 10  # bytes of a PPM in words: its comments take time that grows with the square
+MAX_METADATA = 1 << 20  # bytes of EXIF that are searched for the orientation
+
+# Memory that the pictures being decoded in the threads of a process share, bytes.
+_room = Room(256_000_000)
+A_PIXEL, A_JPEG_PIXEL = 20, 10  # bytes that decoding it takes; of a JPEG of one scan
+LONG = 32 << 20  # bytes of a file that is decoded alone
+
+# Both have a word for many damaged files, on standard error: here what is told is an ImageError.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+with contextlib.suppress(OSError, AttributeError):
+    ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)  # of the libtiff within Pillow
 
 # A JPEG marker that opens a segment or ends the picture: not a stuffed byte, not a restart.
 _MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
+_WITHIN = (0x8769, 0x8825, 0xA005)  # a TIFF's tags that lead to other directories: EXIF, GPS, ...
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -117,8 +145,13 @@ class _Reader:
     def __init__(self, file):
         self._file = file
         self.error = None
+        self._reads = 0
 
     def read(self, size=-1):
+        self._reads += 1
+        if self._reads > MAX_READS:
+            self.error = self.error or ImageError(f"made of over {MAX_READS:,} parts")
+            raise self.error
         # A damaged file can ask for exabytes; there are never more than MAX_BYTES to be had.
         return self._keeping(self._file.read, min(size, MAX_BYTES))
 
@@ -148,7 +181,7 @@ def _open(path):
 
 
 def _with_name(error, path):
-    if path is not None and error.filename is None:
+    if path is not None and isinstance(error, OSError) and error.filename is None:
         error.filename = str(path)
     return error
 
@@ -169,16 +202,26 @@ def _read(file):
         raise ImageError("empty file")
     if length > MAX_BYTES:
         raise ImageError(f"{length:,} bytes, over {MAX_BYTES:,}")
-    _check_jpeg(file)
-    with Image.open(file, formats=FORMATS) as image:
-        width, height = image.size
-        limit = MAX_PIXELS_OF.get(image.format, MAX_PIXELS)
-        if width * height > limit:
-            raise ImageError(f"{width}x{height} pixels, over {limit:,}")
-        if max(width, height) > MAX_SIDE:
-            raise ImageError(f"{width}x{height} pixels, a side over {MAX_SIDE:,}")
-        if width * height > HALVE_ABOVE:
-            image.draft(None, (max(1, width // 2), max(1, height // 2)))  # a JPEG, as it decodes
+    with contextlib.ExitStack() as stack:
+        file.seek(0)
+        alone = length > LONG or file.read(4) == b"RIFF"  # WebP takes its memory as it is opened
+        if alone:
+            stack.enter_context(_room.taken())
+            give_back_memory()
+        scans = _check_jpeg(file)
+        _check_tiff(file)
+        _check_words(file, length)
+        image = stack.enter_context(Image.open(file, formats=FORMATS))
+        one_scan = image.format in ("JPEG", "MPO") and _is_one_scan(image, *scans)
+        _check_size(image, one_scan)
+        size = A_PIXEL * image.width * image.height
+        if image.width * image.height > HALVE_ABOVE:  # a JPEG is halved as it is decoded
+            image.draft(None, (max(1, image.width // 2), max(1, image.height // 2)))
+        if not alone:
+            size = A_JPEG_PIXEL * image.width * image.height if one_scan else size
+            stack.enter_context(_room.taken(size))
+            if size > LONG:
+                give_back_memory()
         image.load()
         way = _UPRIGHT.get(_orientation(image))
         scale = _float_scale(image)
@@ -189,32 +232,93 @@ def _read(file):
     return rgb if way is None else rgb.transpose(way)
 
 
+def _is_one_scan(image, scans, components):
+    """Return whether a JPEG has one scan alone, of all its components: it takes little memory."""
+    return scans == 1 and components == image.layers and "progressive" not in image.info
+
+
+def _check_size(image, one_scan):
+    width, height = image.size
+    limit = MAX_PIXELS_WEBP if image.format == "WEBP" else MAX_PIXELS_WHOLE
+    limit = MAX_PIXELS if one_scan else limit
+    if width * height > limit:
+        raise ImageError(f"{width}x{height} pixels, over {limit:,}")
+    if max(width, height) > MAX_SIDE:
+        raise ImageError(f"{width}x{height} pixels, a side over {MAX_SIDE:,}")
+    if len(image.tile) > MAX_STRIPS:
+        raise ImageError(f"{len(image.tile):,} strips, over {MAX_STRIPS:,}")
+
+
+def _check_words(file, length):
+    """Raise ImageError if a PPM in words is long."""
+    file.seek(0)
+    if length > MAX_WORDS and file.read(2) in (b"P1", b"P2", b"P3"):
+        raise ImageError(f"{length:,} bytes in words, over {MAX_WORDS:,}")
+
+
+def _check_tiff(file):
+    """Raise ImageError if the tags of a TIFF hold very many numbers; Pillow makes objects of them.
+
+    Its texts and bytes, as other programs' layers are, do not count.
+    """
+    file.seek(0)
+    head = file.read(8)
+    if not head.startswith((b"II", b"MM")):
+        return
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2  # other kinds start sooner without
+
+    head += file.read(8) if head[2:3] == b"+" else b""  # a BigTIFF
+    numbers = 0
+    with contextlib.suppress(SyntaxError, struct.error, ValueError):  # for Pillow to tell
+        places = [ImageFileDirectory_v2(head).next]
+        for place in places:  # the directory, and what it leads to
+            tags = ImageFileDirectory_v2(head)
+            file.seek(place)
+            tags.load(file)
+            data = tags._tagdata.items()
+            numbers += sum(len(value) for tag, value in data if tags.tagtype[tag] not in (1, 2, 7))
+            if numbers > MAX_NUMBERS:
+                raise ImageError(f"{numbers:,} bytes of numbers in tags, over {MAX_NUMBERS:,}")
+            found = [tags[tag] for tag in _WITHIN if tag in tags and len(places) < 4]
+            places += [place for place in found if isinstance(place, int)]
+
+
 def _check_jpeg(file):
-    """Raise ImageError if a JPEG has far more scans or segments than any photograph.
+    """Return the number of scans of a JPEG, and of components in the first; of other files 0, 0.
 
     The segments are stepped over by their lengths, so that a thumbnail within one, a JPEG itself,
     does not count.
+
+    Raises ImageError if it has far more scans or segments than any photograph.
     """
     file.seek(0)
     if file.read(2) != b"\xff\xd8":
-        return
+        return 0, 0
     data = file.read()
-    scans = segments = place = 0
+    scans = segments = place = components = 0
     while segments <= MAX_SEGMENTS and (found := _MARKER.search(data, place)):
         place, marker = found.end(), found[1][0]
-        if marker == _END:
+        if marker == _END and scans:
             break
-        if marker != _START:
-            segments += 1
-            scans += marker == _SCAN
-            place += int.from_bytes(data[place : place + 2], "big")
+        if marker in (_START, _END):
+            continue
+        segments += 1
+        if marker == _SCAN:
+            scans += 1
+            components = components or int.from_bytes(data[place + 2 : place + 3], "big")
+        place += int.from_bytes(data[place : place + 2], "big")
     if scans > MAX_SCANS:
         raise ImageError(f"{scans} scans, over {MAX_SCANS}")
     if segments > MAX_SEGMENTS:
         raise ImageError(f"over {MAX_SEGMENTS:,} segments")
+    if data.count(b"Exif\0\0") > MAX_EXIF:
+        raise ImageError(f"over {MAX_EXIF} segments of EXIF")
+    return scans, components
 
 
 def _orientation(image):
+    if len(image.info.get("exif", b"")) > MAX_METADATA:
+        return None
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except MemoryError:
