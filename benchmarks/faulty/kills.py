@@ -135,7 +135,7 @@ def prepro(row: Row, folder: Path, seed: int, count: int = 24) -> None:
     again(row, folder, seed, count, words, [folder / "unpacked", folder / "again.h5"], places)
 
 
-def evaluation(row: Row, folder: Path, seed: int, count: int = 16) -> None:
+def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
     """Kill the evaluation as it writes its report and its list of mistakes over older ones."""
     made(run(INPUTS, "arrays", "arrays.h5", 64, 101, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
@@ -187,7 +187,7 @@ def content(products: list[Path]) -> dict[str, bytes]:
 # --- training ------------------------------------------------------------------------------------
 
 
-def train(row: Row, folder: Path, seed: int, count: int = 72) -> None:
+def train(row: Row, folder: Path, seed: int, count: int = 56) -> None:
     """Kill trainings of a small network, two side by side, and go on until they end."""
     stopped_and_resumed(row, folder, seed, count, killed)
 
