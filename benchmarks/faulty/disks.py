@@ -74,7 +74,7 @@ class Command:
         words: of its command line, run in the folder that is filled.
         old: folder of what is there before.
         most: cases of it.
-        beyond: bytes of room beyond all that it leaves, for one case more; 0: none.
+        beyond: bytes of room, in its one case, beyond all that it leaves; 0: not so.
     """
 
     name: str
@@ -122,13 +122,15 @@ class Made:
         if ended.status:
             raise RuntimeError(f"{words[2:4]}: {ended.err[-500:]}")
 
-    def training(self, model, logs):
+    def training(self, model: Path | str, logs: Path | str) -> tuple:
+        """Return the flags of a short training."""
         return (
             "--data", self.arrays, "--model", model, "--logs", logs, "--batch-size", 24,
             "--num-epochs", 1, "--precision", "float32", "--tensorboard-vis",
         )  # fmt: skip
 
-    def judging(self, report):
+    def judging(self, report: Path | str) -> tuple:
+        """Return the words by which the model is judged."""
         return "classifier.evaluation", self.arrays, "--model", self.model, "--report", report
 
     def old(self, name: str, **files: Path | bytes) -> Path:
@@ -219,9 +221,10 @@ class Made:
                 4, self.old("report", report=report, m_csv=report / "mistakes.csv"), judging),
             "predict.py --explain": (3, nothing, (*predict, "--explain", "a.png")),
             "predict.py --explain, many": (5, nothing, (*predict, *more, "--explain", "out")),
-            "train.py": (
-                5, models, (*training("model.h5", "roomy/logs"), "--num-epochs", 2), 700_000),
-            "train.py, its logs": (5, beside, training("roomy/model.h5", "logs")),
+            "train.py": (3, models, training("model.h5", "roomy/logs")),
+            "train.py, a second epoch": (
+                1, models, (*training("model.h5", "roomy/logs"), "--num-epochs", 2), 700_000),
+            "train.py, its logs": (4, beside, training("roomy/model.h5", "logs")),
             "train.py --find-lr": (1, models, (*training("model.h5", "logs"), "--find-lr")),
         }  # fmt: skip
         return [
@@ -331,9 +334,9 @@ def rooms(command: Command, usual: Try, draw: random.Random) -> list[int]:
         found.append(max(total - PAGE, 0))
     found += [draw.randrange(total * 5 // 4) for _ in range(most - len(set(found)))]
     found = sorted(set(found))
-    found = found if len(found) <= most else sorted(draw.sample(found, most))
-    # Room for the first checkpoints, not for the next, which stand beside them for a while.
-    return [*found, total + command.beyond] if command.beyond else found
+    if command.beyond:  # room for the first checkpoints, not for the next, written beside them
+        return [total + command.beyond]
+    return found if len(found) <= most else sorted(draw.sample(found, most))
 
 
 def full_disk(row: Row, folder: Path, seed: int) -> None:
