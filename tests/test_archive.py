@@ -1,9 +1,12 @@
 """The archive: fetched with resume and checksum, unpacked whole or not at all."""
 
+import contextlib
 import errno
 import gzip
 import hashlib
 import io
+import random
+import shutil
 import sys
 import tarfile
 import tracemalloc
@@ -304,6 +307,25 @@ def test_files_too_large_are_not_read(tmp_path, monkeypatch):
     packed = zipped(bytes(100_000), TAR_NAME, zipfile.ZIP_DEFLATED)  # small, but not what it holds
     monkeypatch.setattr("classifier.data.members.MAX_ARCHIVE", 10_000)
     assert "far more" in refused(packed, tmp_path)
+
+
+def test_headers_with_changed_bytes_are_unpacked_or_refused_and_nothing_else(tmp_path):
+    draw, plain = random.Random(0), gzip.decompress(tar(*GOOD, format=tarfile.PAX_FORMAT))
+    long = extended(tarfile.XHDTYPE, b"30 path=101_ObjectCategories/\n") + plain
+    (tmp_path / "archive").touch()
+    for number in range(100):
+        data = bytearray((plain, long)[number % 2])
+        for _ in range(draw.randint(1, 4)):  # in a header, and its checksum made good
+            start = draw.randrange(len(data) // 512) * 512
+            data[start + draw.randrange(512)] = draw.randrange(256)
+            data[start + 148 : start + 156] = b" " * 8
+            data[start + 148 : start + 156] = b"%06o\0 " % sum(data[start : start + 512])
+        (tmp_path / "archive").write_bytes(gzip.compress(data, 1))
+        with contextlib.suppress(UserError):
+            unpack(tmp_path / "archive", tmp_path / "set")
+        assert {path.name for path in tmp_path.iterdir()} <= {"archive", "set"}
+        assert {path.name for path in (tmp_path / "set").iterdir()} <= {"train", BACKGROUND}
+        shutil.rmtree(tmp_path / "set")
 
 
 def test_what_stands_behind_the_end_is_refused(tmp_path):
