@@ -117,6 +117,22 @@ def test_arrays_of_odd_content_are_read_and_judged_in_order(name, spoiled, bait,
     assert bait.taken(printed.out + printed.err) == ""
 
 
+def test_damage_that_shows_only_as_texts_are_read_is_told_in_one_line(sound, tmp_path, bait):
+    """Texts filled up in a way that HDF5 does not know."""
+    path = tmp_path / "arrays.h5"
+    with h5py.File(sound / "arrays.h5") as file:
+        (length,) = {file[f"{split}/source"].dtype.itemsize for split in SPLITS}
+    text = bytes(
+        [0x13, 0x11, 0, 0, length, 0, 0, 0]
+    )  # version and class, UTF-8 and filled with zeros, bytes
+    data = (sound / "arrays.h5").read_bytes()
+    assert data.count(text) == len(SPLITS)
+    path.write_bytes(data.replace(text, bytes([0x13, 0x13]) + text[2:]))
+    for split in SPLITS:
+        with Arrays(path) as arrays:
+            assert_refused(lambda _, a=arrays, s=split: a.sources(s), path, bait)
+
+
 @pytest.mark.parametrize("name", names(CHECKPOINTS))
 def test_a_hostile_checkpoint_is_refused(name, spoiled, bait):
     assert_refused(load, spoiled("checkpoints", name), bait)

@@ -288,32 +288,39 @@ class Arrays:
         Returns:
             X uint8 (n, size, size, 3) and Y uint8 (n, classes), in the order asked for.
         """
-        X, Y = self.file[split]["X"], self.file[split]["Y"]
         if isinstance(rows, slice):
-            return X[rows], Y[rows]
+            return self._part(split, "X", rows), self._part(split, "Y", rows)
         order = np.argsort(rows)  # HDF5 reads rising row numbers only
         back = np.argsort(order)
         rising = rows[order]
-        return X[rising][back], Y[rising][back]
+        return self._part(split, "X", rising)[back], self._part(split, "Y", rising)[back]
+
+    def _part(self, split, name, rows=slice(None)):
+        try:
+            return self.file[split][name][rows]
+        except (KeyError, OSError, RuntimeError) as error:
+            if getattr(error, "errno", None) or "errno =" in str(error):
+                raise  # the system's word
+            raise UserError(f"{self.path}: {split}/{name} is damaged; make it again") from error
 
     def labels(self, split: str) -> np.ndarray:
         """Return the class numbers of a split, int64 (N,)."""
-        Y = self.file[split]["Y"]
         step = max(1, (1 << 24) // len(self.classes))  # rows of 16 MB
-        parts = [Y[i : i + step].argmax(axis=1) for i in range(0, len(Y), step)]
+        starts = range(0, self.count(split), step)
+        parts = [self._part(split, "Y", slice(i, i + step)).argmax(axis=1) for i in starts]
         return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def sources(self, split: str) -> list[str]:
         """Return the photographs' paths below the dataset path, a list of N str."""
-        return [name.decode("utf-8", "surrogateescape") for name in self.file[split]["source"][:]]
+        return [name.decode("utf-8", "surrogateescape") for name in self._part(split, "source")]
 
     def copies(self, split: str) -> np.ndarray:
         """Return the copy numbers, uint16 (N,): 0 for a photograph itself."""
-        return self.file[split]["copy"][:]
+        return self._part(split, "copy")
 
     def hashes(self, split: str) -> np.ndarray:
         """Return the photographs' perceptual hashes, uint8 (N, 2, 32)."""
-        return self.file[split]["hash"][:]
+        return self._part(split, "hash")
 
     @property
     def folder(self) -> Path:
