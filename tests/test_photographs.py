@@ -171,7 +171,12 @@ def test_a_jpeg_kept_whole_until_its_last_scan_has_a_limit_of_its_own(monkeypatc
 
 def test_threads_share_the_memory_that_decoding_takes(monkeypatch):
     asked = []
-    room = SimpleNamespace(taken=lambda size=None: asked.append(size) or contextlib.nullcontext())
+
+    def taken(size=None):
+        asked.append(size)
+        return contextlib.nullcontext()
+
+    room = SimpleNamespace(taken=taken, most=1000)
     monkeypatch.setattr(images, "_room", room)
     progressive, pixels = encoded(photo(0), "JPEG", progressive=True), 24 * 18
     for data in (encoded(photo(0), "PNG"), progressive, JPEG):

@@ -203,25 +203,7 @@ def _read(file):
     if length > MAX_BYTES:
         raise ImageError(f"{length:,} bytes, over {MAX_BYTES:,}")
     with contextlib.ExitStack() as stack:
-        file.seek(0)
-        alone = length > LONG or file.read(4) == b"RIFF"  # WebP takes its memory as it is opened
-        if alone:
-            stack.enter_context(_room.taken())
-            give_back_memory()
-        scans = _check_jpeg(file)
-        _check_tiff(file)
-        _check_words(file, length)
-        image = stack.enter_context(Image.open(file, formats=FORMATS))
-        one_scan = image.format in ("JPEG", "MPO") and _is_one_scan(image, *scans)
-        _check_size(image, one_scan)
-        size = A_PIXEL * image.width * image.height
-        if image.width * image.height > HALVE_ABOVE:  # a JPEG is halved as it is decoded
-            image.draft(None, (max(1, image.width // 2), max(1, image.height // 2)))
-        if not alone:
-            size = A_JPEG_PIXEL * image.width * image.height if one_scan else size
-            stack.enter_context(_room.taken(size))
-            if size > LONG:
-                give_back_memory()
+        image = _opened(file, length, stack)
         image.load()
         way = _UPRIGHT.get(_orientation(image))
         scale = _float_scale(image)
@@ -230,6 +212,31 @@ def _read(file):
         else:
             rgb = _to_rgb(image, scale)
     return rgb if way is None else rgb.transpose(way)
+
+
+def _opened(file, length, stack):
+    """Open a picture within the limits, once there is memory to decode it; `stack` closes it."""
+    file.seek(0)
+    alone = length > LONG or file.read(4) == b"RIFF"  # WebP takes its memory as it is opened
+    if alone:
+        stack.enter_context(_room.taken())
+        give_back_memory()
+    scans = _check_jpeg(file)
+    _check_tiff(file)
+    _check_words(file, length)
+    image = stack.enter_context(Image.open(file, formats=FORMATS))
+    one_scan = image.format in ("JPEG", "MPO") and _is_one_scan(image, *scans)
+    _check_size(image, one_scan)
+    size = A_PIXEL * image.width * image.height
+    if image.width * image.height > HALVE_ABOVE:  # a JPEG is halved as it is decoded
+        image.draft(None, (max(1, image.width // 2), max(1, image.height // 2)))
+    if one_scan:
+        size = A_JPEG_PIXEL * image.width * image.height
+    if not alone:
+        stack.enter_context(_room.taken(size))
+        if size > _room.most / 2:
+            give_back_memory()
+    return image
 
 
 def _is_one_scan(image, scans, components):
