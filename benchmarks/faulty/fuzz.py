@@ -154,17 +154,17 @@ def in_place(data: bytes, longest: int, seed: int) -> bytes:
     return bytes(changed)
 
 
-def fuzz_photographs(row, folder: Path, seed: int, seconds: int = 240) -> None:
+def fuzz_photographs(row, folder: Path, seed: int, seconds: int = 300) -> None:
     """Fuzz the decoder of photographs for so many seconds."""
     _fuzz(row, folder, seed, "photographs", seconds)
 
 
-def fuzz_models(row, folder: Path, seed: int, seconds: int = 200) -> None:
+def fuzz_models(row, folder: Path, seed: int, seconds: int = 150) -> None:
     """Fuzz the reader of model files for so many seconds."""
     _fuzz(row, folder, seed, "models", seconds)
 
 
-def fuzz_arrays(row, folder: Path, seed: int, seconds: int = 200) -> None:
+def fuzz_arrays(row, folder: Path, seed: int, seconds: int = 150) -> None:
     """Fuzz the reader of arrays files for so many seconds."""
     _fuzz(row, folder, seed, "arrays", seconds)
 

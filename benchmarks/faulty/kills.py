@@ -125,7 +125,7 @@ def prepare(folder: Path) -> None:
 # --- prepro, evaluation, explanations ------------------------------------------------------------
 
 
-def prepro(row: Row, folder: Path, seed: int, count: int = 24) -> None:
+def prepro(row: Row, folder: Path, seed: int, count: int = 30) -> None:
     """Kill prepro.py as it unpacks, decodes, augments and writes over older arrays."""
     prepare(folder)
     words = ("prepro.py", "--dataset-path", "unpacked", "--archive", "set.tar.gz", "--output",
@@ -135,7 +135,7 @@ def prepro(row: Row, folder: Path, seed: int, count: int = 24) -> None:
     again(row, folder, seed, count, words, [folder / "unpacked", folder / "again.h5"], places)
 
 
-def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
+def evaluation(row: Row, folder: Path, seed: int, count: int = 16) -> None:
     """Kill the evaluation as it writes its report and its list of mistakes over older ones."""
     made(run(INPUTS, "arrays", "arrays.h5", 64, 101, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
@@ -146,7 +146,7 @@ def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
           [part(path) for path in written])  # fmt: skip
 
 
-def explain(row: Row, folder: Path, seed: int, count: int = 12) -> None:
+def explain(row: Row, folder: Path, seed: int, count: int = 16) -> None:
     """Kill predict.py as it draws pictures over older ones."""
     made(run(INPUTS, "photographs", "set", 2, 8, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
@@ -187,17 +187,17 @@ def content(products: list[Path]) -> dict[str, bytes]:
 # --- training ------------------------------------------------------------------------------------
 
 
-def train(row: Row, folder: Path, seed: int, count: int = 56) -> None:
+def train(row: Row, folder: Path, seed: int, count: int = 36) -> None:
     """Kill trainings of a small network, two side by side, and go on until they end."""
     stopped_and_resumed(row, folder, seed, count, killed)
 
 
-def stop(row: Row, folder: Path, seed: int, count: int = 12) -> None:
+def stop(row: Row, folder: Path, seed: int, count: int = 8) -> None:
     """Stop trainings by SIGINT and SIGTERM: at the step, with the command to go on."""
     stopped_and_resumed(row, folder, seed, count, signalled)
 
 
-def resnet50(row: Row, folder: Path, seed: int, count: int = 6) -> None:
+def resnet50(row: Row, folder: Path, seed: int, count: int = 4) -> None:
     """Kill a training of ResNet-50 itself, and go on until it ends."""
     prepare(folder)
     words = ("train.py", *TRAINING, 0.05, "--num-epochs", 2, "--no-progressive", "--mixup", 0.2)
