@@ -84,6 +84,7 @@ def arrays(data: bytes) -> None:
                 found.read(split, slice(0, 4))
                 for part in (found.labels, found.sources, found.copies, found.hashes):
                     part(split)
+            found.check_content()
 
     read(compute, data)
 
@@ -132,6 +133,49 @@ def small() -> Iterator[None]:
         yield
 
 
+def sound(folder: Path) -> None:
+    """Write sound files to start from, FOLDER/models/* and FOLDER/arrays/*, small as `small` is."""
+    from dataclasses import asdict
+
+    import h5py
+    import numpy as np
+
+    from classifier.data import arrays as arrays_file
+    from classifier.data.splits import SPLITS
+    from classifier.hdf5 import write_json
+    from classifier.prediction import model_file
+
+    for form in ("earliest", "latest"):  # of HDF5
+        for name in ("models", "arrays"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        with h5py.File(folder / "models" / form, "w", libver=form) as file:
+            for layer, shapes in LAYERS.items():
+                for part, shape in shapes.items():
+                    file[f"model_weights/{layer}/{layer}/{part}"] = np.ones(shape, np.float32)
+            info = asdict(model_file.ModelInfo(CLASSES, 32, "clean"))
+            if form == "earliest":
+                info["known"] = {"ceiling": 0.0, "energy": [0.0, 1.0], "distance": [0.0, 1.0],
+                                 "threshold": 0.5}  # fmt: skip
+                for part, shape in {
+                    "centre": 4,
+                    "projection": (4, 1),
+                    "means": (2, 1),
+                    "spread": 1,
+                }.items():
+                    file[f"known/{part}"] = np.ones(shape, np.float32)
+            write_json(file, "classifier", {"version": model_file.VERSION, **info})
+        with h5py.File(folder / "arrays" / form, "w", libver=form) as file:
+            for split in SPLITS:
+                group = file.create_group(split)
+                group["X"] = np.zeros((3, 2, 2, 3), np.uint8)
+                group["Y"] = np.eye(2, dtype=np.uint8)[[0, 1, 0]]
+                group["source"] = np.array([b"train/a/1.jpg"] * 3, h5py.string_dtype("utf-8", 13))
+                group["hash"] = np.zeros((3, 2, 32), np.uint8)
+                group["copy"] = np.zeros(3, np.uint16)
+            kept = arrays_file.Description(CLASSES, 2, "clean", False, 0, 0, 50)
+            write_json(file, "description", {"version": arrays_file.VERSION, **asdict(kept)})
+
+
 def in_place(data: bytes, longest: int, seed: int) -> bytes:
     """Return HDF5 data with a few numbers changed: what lies behind them stays where it is."""
     import atheris
@@ -175,11 +219,13 @@ def _fuzz(row, folder, seed, target, seconds):
 
     corpus, end, losses = folder / "corpus", time.monotonic() + seconds, 0
     corpus.mkdir()
+    sound(folder / "sound")
+    begin = [folder / "sound" / target] if target in ("models", "arrays") else []
     FOUND.mkdir(parents=True, exist_ok=True)
     while losses < MOST and (left := round(end - time.monotonic())) > 0:
         flags = (f"-max_total_time={left}", f"-max_len={LONGEST[target]}", f"-seed={seed + 1}",
                  f"-artifact_prefix={FOUND}/{target}-")  # fmt: skip
-        words = "benchmarks/faulty/fuzz.py", target, corpus, CORPUS / target, *FLAGS, *flags
+        words = "benchmarks/faulty/fuzz.py", target, corpus, CORPUS / target, *begin, *FLAGS, *flags
         ended = run(*words, folder=folder, limit=left + 60)
         if "No module named 'atheris'" in ended.err:
             row.add(target, "no atheris: pip install -r benchmarks/faulty/requirements.txt")
