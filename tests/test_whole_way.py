@@ -65,7 +65,7 @@ def test_train_ends_with_the_originals_lines(trained):
     assert result.stderr == ""
     assert (folder / "models/resnet50.h5").is_file()
     card = (folder / "models/resnet50.md").read_text()
-    (page,) = (folder / "logs").glob("*-scratch/report.html")
+    (page,) = (folder / "logs").glob("*-scratch-*/report.html")
     assert f"report: {page.relative_to(folder)}\n" in result.stdout
     command = "python train.py --data datasets/tiny.h5 -lr 0.005"
     assert command in page.read_text()
@@ -303,8 +303,8 @@ def test_tensorboard_shows_curves_pictures_and_graph(server):
         time.sleep(0.1)
     end, train, validation = sorted(tags)
     assert {"test/accuracy", "test/ece"} <= set(tags[end])
-    assert train.endswith("scratch/train")
-    assert validation.endswith("scratch/validation")
+    assert re.search(r"-scratch-\w{4}/train$", train)
+    assert re.search(r"-scratch-\w{4}/validation$", validation)
     for run_name, tag in (
         (train, "epoch_loss"), (train, "epoch_accuracy"), (train, "epoch_learning_rate"),
         (validation, "epoch_loss"), (validation, "epoch_accuracy"),
