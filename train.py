@@ -174,7 +174,6 @@ def main() -> int:
     folder = checkpoint_folder(args.model)
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
-        arrays.check_content()
         report.check_packages()
         make_folder(args.logs)
         fresh = Run(
@@ -186,6 +185,7 @@ def main() -> int:
         if args.init not in ("scratch", "imagenet"):
             for _ in read_file(args.init, arrays.classes):  # before Keras starts, and a run is lost
                 pass
+        arrays.check_content()
         if args.find_lr:
             find_rate(args, arrays, recipe, fresh)
             return 0

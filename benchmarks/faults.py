@@ -61,7 +61,7 @@ def main() -> int:
         print(table(records.kept(RESULTS, "make faults")))
         return 0
     began, lost = time.monotonic(), 0
-    machine = records.environment(PACKAGES)
+    machine = records.environment(PACKAGES) | {"seed": args.seed}
     for record in records_of(args.rows or list(ROWS), args.seed):
         name = record["name"]
         lost += record["lost"]
@@ -100,7 +100,6 @@ def counted(name: str, seed: int) -> dict:
         "seconds": round(row.seconds, 2),
         "megabytes": round(row.megabytes),
         "minutes": round((time.monotonic() - began) / 60, 2),
-        "seed": seed,
     }
 
 
@@ -117,7 +116,7 @@ def table(rows: list[dict]) -> str:
         ]
         cells = (f"`{row['name']}`", ROWS[row["name"]].words, f"{row['tried']:,}",
                  f"{row['survived']:,}", f"**{row['lost']}**", *dear)  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |"))
+        lines.append(f"| {' | '.join(cells)} |")
     total = {part: sum(row[part] for row in rows) for part in ("tried", "survived", "lost")}
     lines.append(
         f"| all | | {total['tried']:,} | {total['survived']:,} | **{total['lost']}** | | |"
@@ -126,7 +125,7 @@ def table(rows: list[dict]) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
     lines += [
         "",
-        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {rows[-1]['seed']}, "
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}, "
         f"{sum(row['minutes'] for row in rows):.0f} minutes; commit {machine['commit']}; "
         f"{machine['date']}.",
     ]

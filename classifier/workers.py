@@ -85,9 +85,9 @@ class Room:
         self._given_back = threading.Condition()
 
     @contextlib.contextmanager
-    def taken(self, size: int | None = None) -> Iterator[None]:
-        """Take so many bytes of it in the block, at most all; None: all."""
-        size = self.most if size is None else min(size, self.most)
+    def taken(self, size: int) -> Iterator[None]:
+        """Take so many bytes of it in the block, at most all."""
+        size = min(size, self.most)
         with self._given_back:
             self._given_back.wait_for(lambda: self._left >= size)
             self._left -= size

@@ -128,6 +128,7 @@ def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
     assert {name: kept[name] for name in ("name", "tried", "survived", "lost")} == {
         "name": "one", "tried": 2, "survived": 2, "lost": 0,
     }  # fmt: skip
+    assert kept["machine"]["seed"] == 7
     shown = faults.table([kept])
     assert "| `one` | words of one | 2 | 2 | **0** | 1.2 s | 100 MB |" in shown
     assert "| all | | 2 | 2 | **0** | | |" in shown

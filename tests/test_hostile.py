@@ -131,6 +131,7 @@ def test_damage_that_shows_only_as_texts_are_read_is_told_in_one_line(sound, tmp
     for split in SPLITS:
         with Arrays(path) as arrays:
             assert_refused(lambda _, a=arrays, s=split: a.sources(s), path, bait)
+            assert_refused(lambda _, a=arrays: a.check_content(), path, bait)
 
 
 @pytest.mark.parametrize("name", names(CHECKPOINTS))

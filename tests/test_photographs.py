@@ -99,12 +99,15 @@ def test_a_decoder_that_hides_the_limit_does_not_get_past_it(monkeypatch):
     assert refusal(data) == "made of over 500 parts"
 
 
-def test_words_of_a_ppm_are_bounded():
+def test_words_of_a_ppm_are_bounded(monkeypatch):
     """Pillow deletes comments one by one, each time copying the rest."""
     data = b"P3 24 18 255\n" + b"1 " * (24 * 18 * 3)
     assert read_rgb(io.BytesIO(data)).size == (24, 18)
-    more = data[:13] + b"#\n" * 150_000 + data[13:]
-    assert refusal(more) == f"{len(more):,} bytes in words, over 262,144"
+    some, more = (data[:13] + b"#\n" * count + data[13:] for count in (10_000, 10_001))
+    assert read_rgb(io.BytesIO(some)).size == (24, 18)
+    assert refusal(more) == "over 10,000 comments"
+    monkeypatch.setattr(images, "MAX_WORDS", len(data) - 1)
+    assert refusal(data) == f"{len(data):,} bytes in words, over {len(data) - 1:,}"
 
 
 def test_segments_of_exif_are_bounded():
@@ -172,7 +175,7 @@ def test_a_jpeg_kept_whole_until_its_last_scan_has_a_limit_of_its_own(monkeypatc
 def test_threads_share_the_memory_that_decoding_takes(monkeypatch):
     asked = []
 
-    def taken(size=None):
+    def taken(size):
         asked.append(size)
         return contextlib.nullcontext()
 
@@ -187,10 +190,12 @@ def test_threads_share_the_memory_that_decoding_takes(monkeypatch):
     assert asked.pop() == 10 * pixels / 4
     read_rgb(io.BytesIO(progressive))
     assert asked.pop() == 20 * pixels  # kept whole all the same
-    read_rgb(io.BytesIO(encoded(photo(0), "WEBP")))
+    for options in ({}, {"lossless": True}, {"icc_profile": b"x"}):  # the three kinds of header
+        read_rgb(io.BytesIO(encoded(photo(0), "WEBP", **options)))
+        assert asked.pop() == 20 * pixels
     monkeypatch.setattr(images, "LONG", 100)
     read_rgb(io.BytesIO(JPEG))
-    assert asked == [None, None]  # all of it
+    assert asked == [1000]  # all of it
 
 
 def test_libraries_say_nothing_of_their_own(tmp_path):

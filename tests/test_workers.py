@@ -175,5 +175,5 @@ def test_threads_wait_for_room_and_have_no_more_than_there_is():
     assert max(most) == 10
     with room.taken(99), pytest.raises(OSError):  # at most all that there is
         raise OSError
-    with room.taken():  # it was given back
+    with room.taken(room.most):  # it was given back
         pass

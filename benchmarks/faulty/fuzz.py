@@ -80,11 +80,14 @@ def arrays(data: bytes) -> None:
 
     def compute(path):
         with Arrays(path) as found:
+            try:
+                found.check_content()
+            except UserError as error:
+                one_line(str(error).replace(str(path), "FILE"))
             for split in SPLITS:
                 found.read(split, slice(0, 4))
                 for part in (found.labels, found.sources, found.copies, found.hashes):
                     part(split)
-            found.check_content()
 
     read(compute, data)
 

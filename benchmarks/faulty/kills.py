@@ -8,6 +8,7 @@ leaves: of a training on a processor with --deterministic, the same weights, bit
 import contextlib
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -235,7 +236,7 @@ def stopped_and_resumed(row, folder, seed, count, how):
 
 def chain(row, folder, words, seconds, whole, chance, most, how):
     """Stop one training up to `most` times, then let it end; return how often it was stopped."""
-    model, cases, resume = folder / "cut.h5", {}, ()
+    model, cases, resume, had = folder / "cut.h5", {}, (), False
     words = (*words, "--model", model.name)
     checkpoints = checkpoint_folder(model)
     places = [part(path) for path in (checkpoints / "latest.h5", checkpoints / "best.h5", model)]
@@ -245,10 +246,16 @@ def chain(row, folder, words, seconds, whole, chance, most, how):
         resume = ("--resume",)
         if found is False:  # it was done before
             break
+        lost = had and not (checkpoints / "latest.h5").exists()
+        had = had or (checkpoints / "latest.h5").exists()
+        found = "the checkpoint is gone" if lost else found
         case = f"{' '.join(map(str, words))}: stop {len(cases) + 1}, {when}"
         cases[case] = ("" if found is True else found) or not_whole(folder)
+    kept = (checkpoints / "latest.h5").exists()
     last = run(*words, "--resume", folder=folder, limit=LIMIT)
     end = f"--resume failed: {last.err.strip()[-300:]}" if last.status else ""
+    if kept != ("resuming run" in last.out):
+        end = end or "it did not go on from its checkpoint"
     end = end or differs(outcome(model), whole) or debris(folder)
     for case, problem in cases.items():
         row.add(case, problem or end)
@@ -273,11 +280,11 @@ def signalled(words: tuple, folder: Path, when: Moment) -> bool | str:
         return False
     if status != 130 and status not in (-signal.SIGINT, -signal.SIGTERM):
         return f"status {status}: {told[-300:]}"
-    latest = checkpoint_folder(folder / "cut.h5") / "latest.h5"
     if "Traceback" in told:
         return f"traceback: {told[-300:]}"
-    if "To go on:" in told and latest.exists() and "is from" not in told:
-        return f"does not tell what is kept: {told[-300:]}"
+    places = re.search(r"stopped after (.*) \(.*; (?:.* is from )?(.*)\. To go on:", told)
+    if places and places[1].startswith("step") and places[1] != places[2]:
+        return f"it was at {places[1]}, and kept is: {places[2]}"
     return True
 
 

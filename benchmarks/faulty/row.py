@@ -120,10 +120,11 @@ def start(
 def not_refused(ended: Ended, seconds: float = 5, megabytes: float = 500) -> str:
     """Return why a command did not refuse as it should, "" where it did.
 
-    It should: with status 2, or 1 where it is a finding, one line on stderr (notes do not count),
-    in time.
+    It should: with status 2, or 1 where it is a finding, in time, with one line on stderr, beside
+    notes and warnings.
     """
-    lines = [line for line in ended.err.strip().splitlines() if not line.startswith("note: ")]
+    lines = ended.err.strip().splitlines()
+    lines = [line for line in lines if not line.startswith(("note: ", "warning: "))]
     if ended.hung:
         return f"hung for {ended.seconds:.0f} s"
     if "Traceback" in ended.err:

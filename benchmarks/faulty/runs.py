@@ -56,11 +56,18 @@ def second(folder, lock, words):
         first = start(*words, folder=folder, stdout=out, stderr=out)
         while first.poll() is None and not (folder / lock).exists():
             time.sleep(0.0005)
+        seen = first.poll() is None
         ended = run(*words, folder=folder, limit=LIMIT)
+        meanwhile = first.poll() is not None
         status = first.wait(LIMIT)
-    # The first may have ended meanwhile.
-    problem = not_refused(ended, seconds=LIMIT, megabytes=math.inf) if ended.status else ""
-    problem = problem or (f"the first one ended with status {status}" if status else "")
+    if not seen or status:
+        return f"no lock was seen, or the first one ended with status {status}"
+    if ended.status == 0:
+        problem = "" if meanwhile else "it wrote what another one was writing"
+    else:
+        problem = not_refused(ended, seconds=LIMIT, megabytes=math.inf)
+        if "another process is writing it" not in ended.err:
+            problem = problem or f"refused for another reason: {ended.err}"
     return problem or not_whole(folder) or debris(folder)
 
 

@@ -129,7 +129,7 @@ def _extract(archive, temporary):
 
 def _photographs(plain):
     """Yield (category, name, content) of each; raise UserError where one is not to be unpacked."""
-    homes, names = {}, set()  # homes: the folder in the archive that each category comes from
+    homes, names = {}, {}  # homes: the folder in the archive that each category comes from
     for member, content in members(plain):
         parts = PurePosixPath(member.name).parts
         if reason := _unsafe(member, parts):
@@ -144,10 +144,12 @@ def _photographs(plain):
                 f"{plain.archive}: {one!r} and {other!r} are two folders of one category; give an "
                 "archive with each category once"
             )
-        whole = _folded(f"{category}/{name}")
-        if whole in names:
-            raise UserError(f"{plain.archive}: {member.name!r} stands in it twice; not unpacked")
-        names.add(whole)
+        other = names.setdefault(_folded(f"{category}/{name}"), member)
+        if other is not member:
+            raise UserError(
+                f"{plain.archive}: {other.name!r} and {member.name!r} are one name, or are on some "
+                "systems; not unpacked"
+            )
         yield category, name, content
 
 

@@ -167,6 +167,17 @@ def create(
         write_json(file, "description", {"version": VERSION, **texts})
 
 
+@contextlib.contextmanager
+def _damage(told: str) -> Iterator[None]:
+    """Tell a UserError where HDF5 finds what it reads damaged; leave the system's own errors."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError) as error:
+        if getattr(error, "errno", None) or "errno =" in str(error):
+            raise
+        raise UserError(told) from error
+
+
 class Arrays:
     """An arrays file opened for reading; nothing is held in memory but the labels asked for.
 
@@ -257,22 +268,23 @@ class Arrays:
         self.file.close()
 
     def check_content(self) -> None:
-        """Read every row, 1 GB in about 1.5 s, to see that none has changed since it was written.
+        """Read every row, 1 GB in about 1.7 s, to see that none has changed since it was written.
 
         Raises:
             UserError: one has.
         """
+        damaged = f"{self.path}: damaged, it has changed since it was made; make it again"
         digest = hashlib.blake2b(digest_size=16)
         total = sum(self.file[split]["X"].nbytes for split in SPLITS)
-        with tqdm(total=total, desc="Checking", unit="B", unit_scale=True, disable=None) as bar:
-            for split in SPLITS:
-                for block in _blocks(self.file[split]["X"]):
-                    digest.update(block)
-                    bar.update(len(block))
-        if _fingerprint(self.file, self.classes, digest) != self.fingerprint:
-            raise UserError(
-                f"{self.path}: damaged, it has changed since it was made; make it again"
-            )
+        with _damage(damaged):
+            with tqdm(total=total, desc="Checking", unit="B", unit_scale=True, disable=None) as bar:
+                for split in SPLITS:
+                    for block in _blocks(self.file[split]["X"]):
+                        digest.update(block)
+                        bar.update(len(block))
+            found = _fingerprint(self.file, self.classes, digest)
+        if found != self.fingerprint:
+            raise UserError(damaged)
 
     def count(self, split: str) -> int:
         """Return the number of examples of a split."""
@@ -296,12 +308,8 @@ class Arrays:
         return self._part(split, "X", rising)[back], self._part(split, "Y", rising)[back]
 
     def _part(self, split, name, rows=slice(None)):
-        try:
+        with _damage(f"{self.path}: {split}/{name} is damaged; make it again"):
             return self.file[split][name][rows]
-        except (KeyError, OSError, RuntimeError) as error:
-            if getattr(error, "errno", None) or "errno =" in str(error):
-                raise  # the system's word
-            raise UserError(f"{self.path}: {split}/{name} is damaged; make it again") from error
 
     def labels(self, split: str) -> np.ndarray:
         """Return the class numbers of a split, int64 (N,)."""

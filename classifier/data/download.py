@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import re
 import socket
 import threading
 import urllib.error
@@ -80,7 +81,7 @@ def _store(line, answer, part, have):
         part.unlink()
         raise line.failed("another part came than was asked for")
     length = answer.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdecimal() else None
+    total = start + int(length) if re.fullmatch("[0-9]{1,15}", length) else None
     with (
         named(part),
         part.open("ab" if went_on else "wb") as file,

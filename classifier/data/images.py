@@ -5,6 +5,7 @@ import ctypes
 import errno
 import io
 import logging
+import math
 import os
 import re
 import struct
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from classifier.cli import give_back_memory
+from classifier.processor import cores
 from classifier.workers import Room
 
 # Only decoders that read pixels and nothing else: no PostScript, no plug-in found at run time.
@@ -37,14 +39,15 @@ MAX_SCANS, MAX_SEGMENTS = 50, 10_000
 MAX_EXIF = 100  # segments of a JPEG; Pillow joins them, each time copying what it has
 # Reads of a file: Pillow's Python reads a chunk, a tag, a comment, or a pixel of rare kinds each
 # time. A 128 MB PNG with chunks of 8 kB takes 64,000.
-MAX_READS = 200_000
+MAX_READS = 700_000
 MAX_NUMBERS = 1 << 20  # bytes of a TIFF's tags that are made Python numbers; 65,535 strips: 0.5 MB
 MAX_STRIPS = 70_000
-MAX_WORDS = 256 << 10  # bytes of a PPM in words: its comments take time that grows with the square
+MAX_WORDS = 8 << 20  # bytes of a PPM in words
+MAX_COMMENTS = 10_000  # in it; they take time that grows with the square of their number
 MAX_METADATA = 1 << 20  # bytes of EXIF that are searched for the orientation
 
 # Memory that the pictures being decoded in the threads of a process share, bytes.
-_room = Room(256_000_000)
+_room = Room(128_000_000 * max(2, cores()))
 A_PIXEL, A_JPEG_PIXEL = 20, 10  # bytes that decoding it takes; of a JPEG of one scan
 LONG = 32 << 20  # bytes of a file that is decoded alone
 
@@ -216,11 +219,15 @@ def _read(file):
 
 def _opened(file, length, stack):
     """Open a picture within the limits, once there is memory to decode it; `stack` closes it."""
-    file.seek(0)
-    alone = length > LONG or file.read(4) == b"RIFF"  # WebP takes its memory as it is opened
-    if alone:
-        stack.enter_context(_room.taken())
-        give_back_memory()
+
+    def wait_for(size):
+        stack.enter_context(_room.taken(size))
+        if size > _room.most / 2:
+            give_back_memory()
+
+    before = _room.most if length > LONG else A_PIXEL * _webp_pixels(file)
+    if before:  # WebP takes its memory as it is opened
+        wait_for(before)
     scans = _check_jpeg(file)
     _check_tiff(file)
     _check_words(file, length)
@@ -232,11 +239,25 @@ def _opened(file, length, stack):
         image.draft(None, (max(1, image.width // 2), max(1, image.height // 2)))
     if one_scan:
         size = A_JPEG_PIXEL * image.width * image.height
-    if not alone:
-        stack.enter_context(_room.taken(size))
-        if size > _room.most / 2:
-            give_back_memory()
+    if not before:
+        wait_for(size)
     return image
+
+
+def _webp_pixels(file):
+    """Return the number of pixels that a WebP says it has; of other files 0."""
+    file.seek(0)
+    head = file.read(30).ljust(30, b"\0")
+    if head[:4] != b"RIFF":
+        return 0
+    kind = head[12:16]
+    if kind == b"VP8X":
+        sides = head[24:27], head[27:30]
+        return math.prod(1 + int.from_bytes(side, "little") for side in sides)
+    if kind == b"VP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (1 + bits % 2**14) * (1 + (bits >> 14) % 2**14)
+    return math.prod(int.from_bytes(side, "little") % 2**14 for side in (head[26:28], head[28:30]))
 
 
 def _is_one_scan(image, scans, components):
@@ -259,8 +280,12 @@ def _check_size(image, one_scan):
 def _check_words(file, length):
     """Raise ImageError if a PPM in words is long."""
     file.seek(0)
-    if length > MAX_WORDS and file.read(2) in (b"P1", b"P2", b"P3"):
+    if file.read(2) not in (b"P1", b"P2", b"P3"):
+        return
+    if length > MAX_WORDS:
         raise ImageError(f"{length:,} bytes in words, over {MAX_WORDS:,}")
+    if file.read().count(b"#") > MAX_COMMENTS:
+        raise ImageError(f"over {MAX_COMMENTS:,} comments")
 
 
 def _check_tiff(file):

@@ -85,8 +85,6 @@ def main() -> int:
             known, labels = judge.of_arrays(arrays, args.split, rows), arrays.labels(args.split)
             labels = labels if rows is None else labels[rows]
             check_finite(head, known.features, args.model)
-            if leak:
-                print(f"warning: {leak}", file=sys.stderr)
             judged, (data, overlap) = f"{args.split} of {args.data}", about(arrays)
             leak, place = leak or overlap, arrays.folder
         else:
@@ -140,7 +138,7 @@ def unknown_files(folder: Path, model: Path, info: model_file.ModelInfo) -> list
 
 
 def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -> str:
-    """Return why figures on arrays are too good; "" if nothing is known.
+    """Warn if figures on arrays are too good, and return why; "" if nothing is known.
 
     Raises:
         UserError: the arrays are not for the model, or the split is empty.
@@ -154,7 +152,7 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
         )
     if arrays.count(split) == 0:
         raise UserError(f"--split {split}: empty in {arrays.path}; give another")
-    return (
+    leak = (
         leak_on(arrays, info, f"{model}, the model judged")
         or {
             "train": f"{model} was trained on train",
@@ -162,6 +160,9 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
             "test": "",
         }[split]
     )
+    if leak:
+        print(f"warning: {leak}", file=sys.stderr)
+    return leak
 
 
 def check_finite(head: Head, features: np.ndarray, model: Path) -> None:

@@ -1,11 +1,15 @@
 """Which number format the network computes in."""
 
+import os
+
 from classifier import processor
+from classifier.errors import UserError
 from classifier.processor import cores, cpu_flags
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 # What a processor's flags call its units for bfloat16, and people do.
 UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16"}
+JAX_FLAG = "--xla_gpu_deterministic_ops=true"
 # How many times as fast as float32 bfloat16 has to be for its rounding to be worth it.
 WORTH = 1.1
 
@@ -59,7 +63,8 @@ def _choose_for_cpu():
 def make_deterministic() -> None:
     """Have the backend compute the same bits each time, from the same seeds on the same machine.
 
-    JAX does on a processor; on a GPU it takes XLA_FLAGS=--xla_gpu_deterministic_ops=true.
+    Raises:
+        UserError: JAX is on a GPU, and was not told so before it started.
     """
     import keras
 
@@ -70,7 +75,10 @@ def make_deterministic() -> None:
     elif keras.backend.backend() == "torch":
         import torch
 
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which it asks for on a GPU
         torch.use_deterministic_algorithms(True)
+    elif gpus() and JAX_FLAG not in os.environ.get("XLA_FLAGS", ""):
+        raise UserError(f"--deterministic: for JAX on a GPU set XLA_FLAGS={JAX_FLAG}")
 
 
 def devices() -> list[str]:
