@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from faulty.small import STAGES  # noqa: E402
 from turns import Turns  # noqa: E402
 
 from classifier import architecture, cli  # noqa: E402
@@ -29,8 +30,6 @@ from classifier.training.run import Run  # noqa: E402
 
 WARM = 3  # steps before the first turn; the first is traced
 EPOCH_BATCH, SKIPPED = 128, 20  # of `epoch`: batch size, first steps that its time leaves out
-# Those of the tests: strides as large as ResNet-50's all together, few blocks and filters.
-SMALL_STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
 PLAIN = {"crop": 0.0, "mixup": 0.0, "progressive": False}  # images as they are, all of one size
 PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
@@ -188,7 +187,7 @@ def epoch(path: str) -> None:
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
-    architecture.STAGES = SMALL_STAGES
+    architecture.STAGES = STAGES
     recipe = replace(RECIPES["scratch"], num_epochs=1, **PLAIN)
     ends = []
 

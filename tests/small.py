@@ -1,27 +1,18 @@
 """Trainings that take seconds: a residual network of few blocks and filters."""
 
-import contextlib
 import sys
 
 import keras
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import train
-from classifier import architecture
 from resnet50 import resnet50
 
-# Two stages: a block that changes the shape in each, and in the last another, which keeps it.
-# Strides as large as ResNet-50's all together: 32 pixels become 1.
-STAGES = {2: ((8, 8, 32), 1, 2), 5: ((8, 8, 32), 2, 4)}
+sys.path.insert(0, str(ROOT / "benchmarks"))
 
-
-@contextlib.contextmanager
-def small_network():
-    """Make `resnet50` build the small network, in NumPy as in Keras, in this block."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(architecture, "STAGES", STAGES)
-        yield
+from faulty.small import small_network
 
 
 def run_train(*words):

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, run
+from conftest import ROOT, command, run
 from small import run_train, small_network, weights_in
 
 import train
@@ -216,24 +216,14 @@ def test_a_run_stays_on_its_backend(folder, monkeypatch, capsys):
     assert run_train(*words, "--resume") == 0
 
 
-SMALL = f"""
-import sys
-sys.path[:0] = {[str(ROOT), str(ROOT / "tests")]!r}
-from small import small_network
-import train
-with small_network():
-    train.cli.run(train.main, product="file")
-"""
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_costs_no_more_than_the_step_under_way(folder, number):
     words = ("--data", "arrays.h5", "--batch-size", "2", "--num-epochs", "500", "--precision",
              "float32", "--model", "model.h5", "--save-every-minutes", "0.001")  # fmt: skip
     latest = folder / "checkpoints/model/latest.h5"
     with subprocess.Popen(
-        [sys.executable, "-c", SMALL, *words], cwd=folder, text=True, stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
+        command("benchmarks/faulty/small.py", "train.py", *words), cwd=folder, text=True,
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
     ) as process:  # fmt: skip
         while process.poll() is None and not latest.exists():
             time.sleep(0.1)

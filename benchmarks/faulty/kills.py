@@ -24,7 +24,8 @@ from classifier.errors import UserError
 from classifier.prediction import model_file
 from classifier.training.run import checkpoint_folder
 from faulty.row import Ended, Row, run, start
-from faulty.whole import debris, not_whole, small_network
+from faulty.small import small_network
+from faulty.whole import debris, not_whole
 
 INPUTS, SMALL = "benchmarks/inputs.py", "benchmarks/faulty/small.py"
 SMALL_TRAIN = (SMALL, "train.py")
@@ -152,7 +153,8 @@ def explain(row: Row, folder: Path, seed: int, count: int = 16) -> None:
     made(run(INPUTS, "photographs", "set", 2, 8, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
     words = ("predict.py", "set", "--model", "model.h5", "--explain", "why")
-    places = [part(path.with_name(f"{path.name}.png")) for path in (folder / "why").rglob("*")]
+    names = [path.relative_to(folder / "set/train") for path in folder.glob("set/train/*/*")]
+    places = [part(folder / "why" / f"{name}.png") for name in names]
     again(row, folder, seed, count, words, [folder / "why"], places)
 
 
@@ -161,7 +163,7 @@ def again(row, folder, seed, count, words, products, places):
 
     Every other time nothing is there of an earlier one.
     """
-    chance, whole = random.Random(seed), {}
+    chance = random.Random(seed)
     undisturbed = made(run(*words, folder=folder, limit=LIMIT))
     whole = content(products)
     while row.tried < count:

@@ -3,16 +3,14 @@
 import contextlib
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 from PIL import Image
 
-from classifier import architecture
 from classifier.data.arrays import Arrays
 from classifier.prediction import model_file
-from faulty.small import STAGES
+from faulty.small import small_network
 
 
 def not_whole(folder: Path) -> str:
@@ -68,13 +66,3 @@ def debris(folder: Path) -> str:
     """Return the temporary files left below a folder, in words; "" if there are none."""
     left = [path.name for path in folder.rglob(".*")]
     return f"left behind: {', '.join(left)}" if left else ""
-
-
-@contextlib.contextmanager
-def small_network() -> Iterator[None]:
-    """Have model files of the small network read in this block."""
-    before, architecture.STAGES = architecture.STAGES, STAGES
-    try:
-        yield
-    finally:
-        architecture.STAGES = before
