@@ -165,6 +165,7 @@ def main() -> int:
             spool.unlink(missing_ok=True)
 
     report_shapes(plan, photographs.classes, args.image_size, args.verbose)
+    report_untested(plan, photographs.classes)
     if protocol.leaks:
         print(f"warning: {LEAK_WARNING}")
     print(f"arrays: {args.output}   next: {cli.shown('train.py', '--data', args.output)}")
@@ -237,6 +238,19 @@ def report_shapes(
         print(f"{'class':{width}}  train    val   test")
         for number, name in enumerate(classes):
             print(f"{name:{width}} " + " ".join(f"{counts[split][number]:6}" for split in SPLITS))
+
+
+def report_untested(plan: dict[str, list[Example]], classes: list[str]) -> None:
+    """Name the classes with no photograph in test."""
+    untested = sorted(set(range(len(classes))) - {row.label for row in plan["test"]})
+    if untested:
+        some = ", ".join(classes[number] for number in untested[:5])
+        more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""
+        print(
+            f"note: too few photographs of {some}{more} to test any: no figure tells how well "
+            "they are named",
+            file=sys.stderr,
+        )
 
 
 def audit(path: Path, bits: int | None, workers: int, verbose: bool) -> int:

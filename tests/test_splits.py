@@ -53,13 +53,13 @@ def split_or_reject(labels, group_of, protocol, seed):
 
 
 @few
-@given(sizes(5, 150), seeds)
+@given(sizes(1, 150).filter(lambda counts: max(counts) >= 5), seeds)
 def test_clean_takes_a_fifth_at_most_20_and_uses_every_photograph(counts, seed):
     labels = photographs(counts)
     found = count_splits(labels, assign_splits(labels, range(len(labels)), CLEAN, seed))
     for count, splits in zip(counts, found.values(), strict=True):
         held = min(20, count // 5)
-        assert splits == {"test": held, "val": held, "train": count - 2 * held}
+        assert splits == Counter({"test": held, "val": held, "train": count - 2 * held})
 
 
 @few
@@ -150,7 +150,22 @@ def test_another_seed_gives_other_splits():
     assert all(splits[:50] != splits[50:] for splits in drawn)
 
 
-@pytest.mark.parametrize(("name", "least"), [("clean", 5), ("paper", 31), ("original", 41)])
+def test_a_class_of_few_photographs_is_all_trained_on_and_draws_near_duplicates_with_it():
+    labels = photographs([20, 4, 1])
+    for seed in range(20):
+        splits = assign_splits(labels, [*range(20), 20, 21, 22, 23, 0], CLEAN, seed)
+        assert splits[20:] == ["train"] * 5
+        assert splits[0] == "train"  # the near-duplicate of the one of the last class
+        assert Counter(splits[:20]) == {"train": 12, "val": 4, "test": 4}
+
+
+def test_classes_of_few_photographs_alone_leave_none_to_test():
+    with pytest.raises(UserError, match="every class has fewer than 5 usable images"):
+        assign_splits(photographs([4, 4, 3]), range(11), CLEAN, 0)
+    assert "test" in assign_splits(photographs([4, 5]), range(9), CLEAN, 0)
+
+
+@pytest.mark.parametrize(("name", "least"), [("paper", 31), ("original", 41)])
 def test_too_few_photographs_name_the_class_and_the_number_needed(name, least):
     protocol = protocols()[name]
     enough = photographs([least, least])

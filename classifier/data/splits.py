@@ -1,6 +1,6 @@
 """Protocols: which photograph goes to train, val or test; near-duplicates share a split."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from classifier.errors import UserError
 from classifier.seeds import generator
 
 SPLITS = ("train", "val", "test")
+FEWEST_TO_SPLIT = 5  # photographs of a class, of which the clean protocol tests one
 ATTEMPTS = 100  # orders tried until the groups of a class fill its splits
 LEAK_WARNING = (
     "protocol 'original' leaks: its val and test are drawn from the augmented copies, so "
@@ -41,19 +42,20 @@ def protocols(val_per_class: int | None = None) -> dict[str, Protocol]:
     """
 
     def fifth(n):
-        return min(20, n // 5)
+        return min(20, n // FEWEST_TO_SPLIT)
 
     held = 5 if val_per_class is None else val_per_class  # of the paper protocol's 30
 
     return {
         "clean": Protocol(
-            "min(20, 20%%) of each class to val and as many to test, the rest to train",
+            "min(20, 20%%) of each class to val and as many to test, the rest to train; of a class "
+            f"with fewer than {FEWEST_TO_SPLIT} all to train",
             {
                 "test": fifth,
                 "val": fifth if val_per_class is None else lambda n: val_per_class,
                 "train": None,
             },
-            least=5,
+            least=1,
         ),
         "paper": Protocol(
             "30 photographs of each class to train, of which 5 are held for val, and "
@@ -94,33 +96,25 @@ def assign_splits(
         list of "train", "val", "test" or None (left out), one a photograph.
 
     Raises:
-        UserError: a class has too few photographs for the protocol.
+        UserError: a class has too few photographs for the protocol, or no class one for test.
     """
     members = defaultdict(lambda: defaultdict(list))
     for index, (label, group) in enumerate(zip(labels, groups, strict=True)):
         members[label][group].append(index)
 
+    counts = sorted(Counter(labels).items())
+    room_of = {label: _room(label, count, protocol) for label, count in counts}
+    if not any(room["test"] for room in room_of.values()):
+        raise UserError(
+            f"every class has fewer than {FEWEST_TO_SPLIT} usable images, so test would be empty: "
+            "add images"
+        )
+
     splits = [None] * len(labels)
     split_of = {}  # of each group that has a split
-    for label in sorted(members):
-        pending = list(members[label].items())
-        count = sum(len(indices) for _, indices in pending)
-        if count < protocol.least:
-            more = "raise --target-per-class" if protocol.leaks else "add images"  # copies count
-            raise UserError(
-                f"class {label!r} has {count} usable images, the protocol needs at least "
-                f"{protocol.least}: {more} or remove the class"
-            )
-        held = sum(quota(count) for quota in protocol.quotas.values() if quota is not None)
-        if None in protocol.quotas.values() and held >= count:
-            raise UserError(
-                f"class {label!r}: val and test take {held} of its {count} usable images, which "
-                "leaves none to train: lower --val-per-class, add images or remove the class"
-            )
-        room = {
-            split: count if quota is None else quota(count)
-            for split, quota in protocol.quotas.items()
-        }
+    # Classes that are only trained on go first: near-duplicates in other classes follow them.
+    for label, count in sorted(counts, key=lambda pair: _wanted(room_of[pair[0]]) != {"train"}):
+        pending, room = list(members[label].items()), room_of[label]
         random = generator("split", seed, label)
         placed = {}
         for _ in range(ATTEMPTS):
@@ -140,6 +134,25 @@ def assign_splits(
             splits[index] = split
             split_of[groups[index]] = split
     return splits
+
+
+def _room(label, count, protocol):
+    """Return {split: places} for a class of so many photographs; raise UserError if too few."""
+    if count < protocol.least:
+        more = "raise --target-per-class" if protocol.leaks else "add images"  # copies count
+        raise UserError(
+            f"class {label!r} has {count} usable images, the protocol needs at least "
+            f"{protocol.least}: {more} or remove the class"
+        )
+    held = sum(quota(count) for quota in protocol.quotas.values() if quota is not None)
+    if None in protocol.quotas.values() and held >= count:
+        raise UserError(
+            f"class {label!r}: val and test take {held} of its {count} usable images, which "
+            "leaves none to train: lower --val-per-class, add images or remove the class"
+        )
+    return {
+        split: count if quota is None else quota(count) for split, quota in protocol.quotas.items()
+    }
 
 
 def _place(pending, room, split_of):
@@ -171,5 +184,9 @@ def _place(pending, room, split_of):
 
 def _rank(placed, room):
     """Return whether every split that wants photographs has some, and how many are placed."""
-    wanted = {split for split, places in room.items() if places}
-    return wanted <= set(placed.values()), len(placed)
+    return _wanted(room) <= set(placed.values()), len(placed)
+
+
+def _wanted(room):
+    """Return the splits that want photographs."""
+    return {split for split, places in room.items() if places}
