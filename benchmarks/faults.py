@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,10 +42,17 @@ PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "h5py")
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table: what tries its cases, and what they are, in words."""
+    """A row of the table.
+
+    Attributes:
+        attempt: what tries its cases.
+        words: what they are.
+        pair: whether it leaves a core idle, so that another row can be tried meanwhile.
+    """
 
     attempt: Callable[[Row, Path, int], None]
     words: str
+    pair: bool = False
 
 
 def main() -> int:
@@ -79,11 +86,11 @@ def main() -> int:
 
 
 def records_of(names: list[str], seed: int) -> Iterator[dict]:
-    """Yield the record of each row; the fuzzer's, of one core each, two at a time at the end."""
-    together = [name for name in names if name.startswith("fuzz")]
-    yield from (counted(name, seed) for name in names if name not in together)
+    """Yield the record of each row; those that leave a core idle, two at a time at the end."""
+    yield from (counted(name, seed) for name in names if not ROWS[name].pair)
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(lambda name: counted(name, seed), together)
+        paired = [pool.submit(counted, name, seed) for name in names if ROWS[name].pair]
+        yield from (done.result() for done in as_completed(paired))
 
 
 def counted(name: str, seed: int) -> dict:
@@ -134,27 +141,32 @@ def table(rows: list[dict]) -> str:
 
 AGAIN = "then the same command again"
 ROWS = {
-    "kill-prepro": Kind(kills.prepro, f"SIGKILL of `prepro.py` at any moment, {AGAIN}"),
+    "kill-prepro": Kind(kills.prepro, f"SIGKILL of `prepro.py` at any moment, {AGAIN}", pair=True),
     "kill-train": Kind(
         kills.train,
         "SIGKILL of `train.py --deterministic`, a small network, then `--resume`: the same "
         "weights, bit for bit",
     ),
-    "kill-resnet50": Kind(kills.resnet50, "the same, ResNet-50 itself"),
-    "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}"),
-    "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}"),
+    "kill-resnet50": Kind(kills.resnet50, "the same, ResNet-50 itself", pair=True),
+    "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}", pair=True),
+    "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}", pair=True),
     "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py`, then `--resume`: the same weights"),
     "full-disk": Kind(disks.full_disk, "each command that writes, with ever more room on the disk"),
     "read-only": Kind(disks.read_only, "the same where it may not write, or a thing is in the way"),
-    "two-at-once": Kind(runs.two_at_once, "commands that write one file, side by side"),
-    "other-arrays": Kind(runs.other_arrays, "`--resume` on arrays with one byte changed, or more"),
-    "odd-data": Kind(
-        runs.odd_data, "classes of 1 photograph, 2 and 1,000 classes, 32 and 512 px: the whole way"
+    "two-at-once": Kind(runs.two_at_once, "commands that write one file, side by side", pair=True),
+    "other-arrays": Kind(
+        runs.other_arrays, "`--resume` on arrays with one byte changed, or more", pair=True
     ),
-    "explosions": Kind(runs.explosions, "learning rates at which the loss explodes"),
+    "odd-data": Kind(
+        runs.odd_data,
+        "classes of 1 photograph, 2 and 1,000 classes, 32 and 512 px: the whole way",
+        pair=True,
+    ),
+    "explosions": Kind(runs.explosions, "learning rates at which the loss explodes", pair=True),
     "same-answer": Kind(
         runs.same_answer,
         "one photograph alone, among others, on standard input, in NumPy, in Keras: within 1e-5",
+        pair=True,
     ),
     "hostile-models": Kind(
         hostile.models, "model files and checkpoints from strangers: 5 s, 500 MB, canaries"
@@ -167,9 +179,11 @@ ROWS = {
     ),
     "photos-prepro": Kind(photographs.photographs_prepro, "the same through `prepro.py`"),
     "downloads": Kind(downloads.downloads, "servers that break off, stall, lie or lead elsewhere"),
-    "fuzz-photographs": Kind(fuzz.fuzz_photographs, "inputs of a fuzzer to the decoder, 5 minutes"),
-    "fuzz-models": Kind(fuzz.fuzz_models, "to the reader of models, 2.5 minutes"),
-    "fuzz-arrays": Kind(fuzz.fuzz_arrays, "to the reader of arrays, 2.5 minutes"),
+    "fuzz-photographs": Kind(
+        fuzz.fuzz_photographs, "inputs of a fuzzer to the decoder, 5 minutes", pair=True
+    ),
+    "fuzz-models": Kind(fuzz.fuzz_models, "to the reader of models, 2.5 minutes", pair=True),
+    "fuzz-arrays": Kind(fuzz.fuzz_arrays, "to the reader of arrays, 2.5 minutes", pair=True),
 }
 
 if __name__ == "__main__":

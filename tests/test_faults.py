@@ -118,13 +118,20 @@ def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(faults, "RESULTS", tmp_path / "faults.json")
     monkeypatch.setattr(faults, "ROOT", tmp_path)
-    monkeypatch.setattr(faults, "ROWS", {"one": faults.Kind(attempt, "words of one")})
+    two = faults.Kind(attempt, "words of two", pair=True)
+    monkeypatch.setattr(
+        faults, "ROWS", {"two": two, "one": faults.Kind(attempt, "words of one"), "three": two}
+    )
     monkeypatch.setattr(sys, "argv", ["faults.py"])
     assert faults.main() == 1
-    assert "lost: second: it was lost" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("lost: second: it was lost") == 3
+    kept = json.loads((tmp_path / "faults.json").read_text())
+    assert [(row["name"], row["tried"], row["lost"]) for row in kept] == [
+        ("two", 2, 1), ("one", 2, 1), ("three", 2, 1),
+    ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["faults.py", "one", "--seed", "7"])
     assert faults.main() == 0
-    (kept,) = json.loads((tmp_path / "faults.json").read_text())
+    (kept,) = json.loads((tmp_path / "faults.json").read_text())  # of another seed: gone
     assert {name: kept[name] for name in ("name", "tried", "survived", "lost")} == {
         "name": "one", "tried": 2, "survived": 2, "lost": 0,
     }  # fmt: skip

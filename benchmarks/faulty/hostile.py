@@ -2,10 +2,7 @@
 
 Each hostile file is a sound one with one thing spoiled, or no file of this program at all.
 
-python benchmarks/faulty/hostile.py NAME FILE FOLDER SOUND [MODEL]
-
-writes the one called NAME to FILE, with its bait in FOLDER, from the sound file SOUND; the rows do
-so, for they must stay small in memory themselves.
+python benchmarks/faulty/hostile.py MODEL ARRAYS CHECKPOINT     writes the three sound ones
 """
 
 import base64
@@ -21,8 +18,9 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -949,21 +947,18 @@ def _sound(folder):
 
 
 def _try_all(row, folder, sound, cases):
-    with ThreadPoolExecutor(2) as pool:
+    with ProcessPoolExecutor(2, get_context("spawn")) as writers, ThreadPoolExecutor(2) as pool:
         jobs = enumerate(cases)
-        for case, problem, ended in pool.map(lambda job: _try(folder, sound, *job), jobs):
+        for case, problem, ended in pool.map(lambda job: _try(folder, sound, writers, *job), jobs):
             row.add(f"{case.name}: {' '.join(map(str, case.words[:2]))}", problem, ended)
 
 
-def _try(folder, sound, number, case):
+def _try(folder, sound, writers, number, case):
     """Have a hostile file written, and the command run on it; return what is wrong."""
     place = folder / f"{number:04}"
     path, bait = place / case.path, Bait(place / "bait")
     path.parent.mkdir(parents=True)
-    made = run("benchmarks/faulty/hostile.py", case.kind, case.name, path, bait.folder,
-               sound[case.kind], folder=place, limit=300)  # fmt: skip
-    if made.status:
-        return case, f"not written: {made.err[-500:]}", None
+    writers.submit(write, case.kind, case.name, path, bait.folder, sound[case.kind]).result()
     if path.name == "best.h5":
         shutil.copy(sound["checkpoints"], path.with_name("latest.h5"))
     before = _listing(place)
@@ -993,15 +988,11 @@ def write(kind: str, name: str, path: Path, folder: Path, sound: Path) -> None:
 
 
 def main() -> None:
-    """Write the sound files of three kinds, or a hostile one."""
-    if len(sys.argv) == 1 + len(ALL):
-        model, pictures, checkpoint = map(Path, sys.argv[1:])
-        sound_model(model, CLASSES)
-        sound_arrays(pictures, CLASSES)
-        sound_run(checkpoint, pictures, [str(word) for word in _training(pictures)[1:]])
-    else:
-        kind, name, *paths = sys.argv[1:]
-        write(kind, name, *map(Path, paths))
+    """Write the sound files of three kinds."""
+    model, pictures, checkpoint = map(Path, sys.argv[1:])
+    sound_model(model, CLASSES)
+    sound_arrays(pictures, CLASSES)
+    sound_run(checkpoint, pictures, [str(word) for word in _training(pictures)[1:]])
 
 
 if __name__ == "__main__":

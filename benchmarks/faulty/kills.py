@@ -34,9 +34,9 @@ LIMIT = 300  # seconds for a command, on a machine with other things to do
 # Two ways to train that have between them all state there is: momentum and Adam's moments, the
 # schedule, order, crops, mixing, dropout, sizes of images, patience, and both regressions.
 TRAININGS = {
-    "scratch": ("--num-epochs", 12, "--dropout", 0.2, "--crop", 0.5, "--patience", 3),
+    "scratch": ("--num-epochs", 7, "--dropout", 0.2, "--crop", 0.5, "--patience", 2),
     "finetune": ("--recipe", "finetune", "--init", "scratch.h5", "--freeze-stages", 2,
-                 "--enlarge-to", 0, "--num-epochs", 8, "--optimizer", "adam", "-lr", 0.001,
+                 "--enlarge-to", 0, "--num-epochs", 6, "--optimizer", "adam", "-lr", 0.001,
                  "--mixup", 0.2),
 }  # fmt: skip
 TRAINING = ("--data", "arrays.h5", "--batch-size", 8, "--deterministic", "--tensorboard-vis",
@@ -127,7 +127,7 @@ def prepare(folder: Path) -> None:
 # --- prepro, evaluation, explanations ------------------------------------------------------------
 
 
-def prepro(row: Row, folder: Path, seed: int, count: int = 30) -> None:
+def prepro(row: Row, folder: Path, seed: int, count: int = 36) -> None:
     """Kill prepro.py as it unpacks, decodes, augments and writes over older arrays."""
     prepare(folder)
     words = ("prepro.py", "--dataset-path", "unpacked", "--archive", "set.tar.gz", "--output",
@@ -190,7 +190,7 @@ def content(products: list[Path]) -> dict[str, bytes]:
 # --- training ------------------------------------------------------------------------------------
 
 
-def train(row: Row, folder: Path, seed: int, count: int = 36) -> None:
+def train(row: Row, folder: Path, seed: int, count: int = 32) -> None:
     """Kill trainings of a small network, two side by side, and go on until they end."""
     stopped_and_resumed(row, folder, seed, count, killed)
 
@@ -200,7 +200,7 @@ def stop(row: Row, folder: Path, seed: int, count: int = 8) -> None:
     stopped_and_resumed(row, folder, seed, count, signalled)
 
 
-def resnet50(row: Row, folder: Path, seed: int, count: int = 4) -> None:
+def resnet50(row: Row, folder: Path, seed: int, count: int = 2) -> None:
     """Kill a training of ResNet-50 itself, and go on until it ends."""
     prepare(folder)
     words = ("train.py", *TRAINING, 0.05, "--num-epochs", 2, "--no-progressive", "--mixup", 0.2)

@@ -171,6 +171,13 @@ def odd_data(row: Row, folder: Path, seed: int) -> None:
             (*program, "predict.py", f"set/train/{next(iter(classes))}",
              "--model", "model.h5", "--json"),
         ]  # fmt: skip
+        if classes is few:
+            tuned = ("--recipe", "finetune", "--init", "model.h5", "--enlarge-to", 0)
+            commands += [
+                (SMALL, "train.py", "--data", "set.h5", "--num-epochs", 1, "--batch-size", 4,
+                 "--model", "tuned.h5", *tuned),
+                (SMALL, "classifier.evaluation", "set.h5", "--model", "tuned.h5"),
+            ]  # fmt: skip
         problem = ""
         for command in commands:
             ended = run(*command, folder=place, limit=LIMIT)
