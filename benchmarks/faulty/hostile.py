@@ -958,7 +958,9 @@ def _try(folder, sound, writers, number, case):
     place = folder / f"{number:04}"
     path, bait = place / case.path, Bait(place / "bait")
     path.parent.mkdir(parents=True)
-    writers.submit(write, case.kind, case.name, path, bait.folder, sound[case.kind]).result()
+    written = writers.submit(write, case.kind, case.name, path, bait.folder, sound[case.kind])
+    if error := written.exception(300):
+        return case, f"not written: {error!r}", None
     if path.name == "best.h5":
         shutil.copy(sound["checkpoints"], path.with_name("latest.h5"))
     before = _listing(place)
