@@ -132,9 +132,8 @@ def table(rows: list[dict]) -> str:
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
     lines += [
         "",
-        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}, "
-        f"{sum(row['minutes'] for row in rows):.0f} minutes; commit {machine['commit']}; "
-        f"{machine['date']}.",
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}; "
+        f"commit {machine['commit']}; {machine['date']}.",
     ]
     return "\n".join(lines)
 
@@ -151,8 +150,12 @@ ROWS = {
     "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}", pair=True),
     "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}", pair=True),
     "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py`, then `--resume`: the same weights"),
-    "full-disk": Kind(disks.full_disk, "each command that writes, with ever more room on the disk"),
-    "read-only": Kind(disks.read_only, "the same where it may not write, or a thing is in the way"),
+    "full-disk": Kind(
+        disks.full_disk, "each command that writes, with ever more room on the disk", pair=True
+    ),
+    "read-only": Kind(
+        disks.read_only, "the same where it may not write, or a thing is in the way", pair=True
+    ),
     "two-at-once": Kind(runs.two_at_once, "commands that write one file, side by side", pair=True),
     "other-arrays": Kind(
         runs.other_arrays, "`--resume` on arrays with one byte changed, or more", pair=True
@@ -175,7 +178,8 @@ ROWS = {
     "archives": Kind(archives.archives, "archives from strangers, likewise"),
     "photos-predict": Kind(
         photographs.photographs_predict,
-        "damaged photographs and bombs through `predict.py`, good ones among them: 5 s, 600 MB",
+        "3,000 damaged photographs, and bombs, decoded and through `predict.py`, good ones among "
+        "them: 5 s, 600 MB",
     ),
     "photos-prepro": Kind(photographs.photographs_prepro, "the same through `prepro.py`"),
     "downloads": Kind(downloads.downloads, "servers that break off, stall, lie or lead elsewhere"),

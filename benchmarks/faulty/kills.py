@@ -6,6 +6,7 @@ leaves: of a training on a processor with --deterministic, the same weights, bit
 """
 
 import contextlib
+import functools
 import os
 import random
 import re
@@ -79,7 +80,9 @@ class Moment:
 def moment(chance: random.Random, seconds: float, *files: Path) -> Moment:
     """Draw a moment: at random within so many seconds, or while one of the files is written."""
     if files and chance.random() < 0.5:
-        return Moment(chance.uniform(0, 0.004), str(chance.choice(files)), chance.randint(1, 3))
+        file = chance.choice(files)
+        times = chance.randint(1, 3) if file.name.endswith("latest.h5") else 1  # written often
+        return Moment(chance.uniform(0, 0.004), str(file), times)
     return Moment(chance.uniform(0, seconds))
 
 
@@ -127,7 +130,7 @@ def prepare(folder: Path) -> None:
 # --- prepro, evaluation, explanations ------------------------------------------------------------
 
 
-def prepro(row: Row, folder: Path, seed: int, count: int = 36) -> None:
+def prepro(row: Row, folder: Path, seed: int, count: int = 40) -> None:
     """Kill prepro.py as it unpacks, decodes, augments and writes over older arrays."""
     prepare(folder)
     words = ("prepro.py", "--dataset-path", "unpacked", "--archive", "set.tar.gz", "--output",
@@ -137,7 +140,7 @@ def prepro(row: Row, folder: Path, seed: int, count: int = 36) -> None:
     again(row, folder, seed, count, words, [folder / "unpacked", folder / "again.h5"], places)
 
 
-def evaluation(row: Row, folder: Path, seed: int, count: int = 16) -> None:
+def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
     """Kill the evaluation as it writes its report and its list of mistakes over older ones."""
     made(run(INPUTS, "arrays", "arrays.h5", 64, 101, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
@@ -148,7 +151,7 @@ def evaluation(row: Row, folder: Path, seed: int, count: int = 16) -> None:
           [part(path) for path in written])  # fmt: skip
 
 
-def explain(row: Row, folder: Path, seed: int, count: int = 16) -> None:
+def explain(row: Row, folder: Path, seed: int, count: int = 18) -> None:
     """Kill predict.py as it draws pictures over older ones."""
     made(run(INPUTS, "photographs", "set", 2, 8, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
@@ -190,7 +193,7 @@ def content(products: list[Path]) -> dict[str, bytes]:
 # --- training ------------------------------------------------------------------------------------
 
 
-def train(row: Row, folder: Path, seed: int, count: int = 32) -> None:
+def train(row: Row, folder: Path, seed: int, count: int = 30) -> None:
     """Kill trainings of a small network, two side by side, and go on until they end."""
     stopped_and_resumed(row, folder, seed, count, killed)
 
@@ -212,14 +215,22 @@ def resnet50(row: Row, folder: Path, seed: int, count: int = 2) -> None:
         shutil.rmtree(folder / "checkpoints")
 
 
-def stopped_and_resumed(row, folder, seed, count, how):
+@functools.cache
+def undisturbed_trainings() -> tuple[tempfile.TemporaryDirectory, dict[str, dict]]:
+    """Train in each of the ways; return the folder with arrays and models, and the outcomes."""
+    place, whole = tempfile.TemporaryDirectory(prefix="trainings-"), {}
+    folder = Path(place.name)
     prepare(folder)
+    for name, flags in TRAININGS.items():  # in turn: the second starts from the first's model
+        words = (*SMALL_TRAIN, *TRAINING, 0.003, *flags, "--model", f"{name}.h5")
+        made(run(*words, folder=folder, limit=LIMIT))
+        whole[name] = outcome(folder / f"{name}.h5")
+    return place, whole
+
+
+def stopped_and_resumed(row, folder, seed, count, how):
     with small_network(), ThreadPoolExecutor(2) as pool:
-        whole = {}
-        for name, flags in TRAININGS.items():  # in turn: the second starts from the first's model
-            words = (*SMALL_TRAIN, *TRAINING, 0.003, *flags, "--model", f"{name}.h5")
-            made(run(*words, folder=folder, limit=LIMIT))
-            whole[name] = outcome(folder / f"{name}.h5")
+        undisturbed, whole = undisturbed_trainings()
 
         def lane(number):
             chance, done = random.Random(f"{seed} {number}"), 0
@@ -228,7 +239,7 @@ def stopped_and_resumed(row, folder, seed, count, how):
                 place = folder / f"lane{number}"
                 place.mkdir()
                 for file in ("arrays.h5", "scratch.h5"):
-                    shutil.copy(folder / file, place)
+                    shutil.copy(Path(undisturbed.name, file), place)
                 words, most = (*SMALL_TRAIN, *TRAINING, 0.003, *TRAININGS[name]), count // 2 - done
                 done += chain(row, place, words, 16, whole[name], chance, most, how)
                 shutil.rmtree(place)
