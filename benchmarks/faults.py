@@ -47,7 +47,7 @@ class Kind:
     Attributes:
         attempt: what tries its cases.
         words: what they are.
-        pair: whether it leaves a core idle, so that another row can be tried meanwhile.
+        pair: whether it is tried beside another such row, for it often leaves a core idle.
     """
 
     attempt: Callable[[Row, Path, int], None]
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def records_of(names: list[str], seed: int) -> Iterator[dict]:
-    """Yield the record of each row; those that leave a core idle, two at a time at the end."""
+    """Yield the record of each row; those of pairs two at a time at the end."""
     yield from (counted(name, seed) for name in names if not ROWS[name].pair)
     with ThreadPoolExecutor(2) as pool:
         paired = [pool.submit(counted, name, seed) for name in names if ROWS[name].pair]
@@ -124,10 +124,6 @@ def table(rows: list[dict]) -> str:
         cells = (f"`{row['name']}`", ROWS[row["name"]].words, f"{row['tried']:,}",
                  f"{row['survived']:,}", f"**{row['lost']}**", *dear)  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    total = {part: sum(row[part] for row in rows) for part in ("tried", "survived", "lost")}
-    lines.append(
-        f"| all | | {total['tried']:,} | {total['survived']:,} | **{total['lost']}** | | |"
-    )
     machine = rows[-1]["machine"]
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
     lines += [
@@ -143,13 +139,15 @@ ROWS = {
     "kill-prepro": Kind(kills.prepro, f"SIGKILL of `prepro.py` at any moment, {AGAIN}", pair=True),
     "kill-train": Kind(
         kills.train,
-        "SIGKILL of `train.py --deterministic`, a small network, then `--resume`: the same "
-        "weights, bit for bit",
+        "SIGKILL of `train.py --deterministic`, a small network, on a processor, then `--resume`: "
+        "the same weights, bit for bit",
     ),
     "kill-resnet50": Kind(kills.resnet50, "the same, ResNet-50 itself", pair=True),
     "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}", pair=True),
     "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}", pair=True),
-    "stop": Kind(kills.stop, "SIGINT or SIGTERM of `train.py`, then `--resume`: the same weights"),
+    "stop": Kind(
+        kills.stop, "SIGINT or SIGTERM of the same: kept at the very step, and the same weights"
+    ),
     "full-disk": Kind(
         disks.full_disk, "each command that writes, with ever more room on the disk", pair=True
     ),
@@ -181,7 +179,9 @@ ROWS = {
         "3,000 damaged photographs, and bombs, decoded and through `predict.py`, good ones among "
         "them: 5 s, 600 MB",
     ),
-    "photos-prepro": Kind(photographs.photographs_prepro, "the same through `prepro.py`"),
+    "photos-prepro": Kind(
+        photographs.photographs_prepro, "the same photographs through one `prepro.py`: 600 MB"
+    ),
     "downloads": Kind(downloads.downloads, "servers that break off, stall, lie or lead elsewhere"),
     "fuzz-photographs": Kind(
         fuzz.fuzz_photographs, "inputs of a fuzzer to the decoder, 5 minutes", pair=True

@@ -53,6 +53,18 @@ def test_arrays_at_a_link_to_nowhere(prepro, tmp_path):
     assert tried.after == usual.after
 
 
+def test_a_loss_of_which_a_command_says_nothing_is_seen(prepro, tmp_path):
+    usual = Try(tmp_path / "usual", prepro, disks.PLAIN)
+
+    def problem(name, command):
+        tried = Try(tmp_path / name, prepro, disks.script(command=command))
+        assert tried.ended.status == 0
+        return tried.problem(usual)
+
+    assert problem("nothing", "true") == "status 0, but there is no new ['X.h5']"
+    assert problem("half", '"$@" && truncate -s 99999 X.h5') == "X.h5 is half written"
+
+
 def test_a_problem_is_seen(prepro, tmp_path):
     """Else the cases above could not fail."""
     usual = Try(tmp_path / "usual", prepro, disks.PLAIN)

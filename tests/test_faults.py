@@ -1,7 +1,9 @@
 """benchmarks/faults.py: a seeded part of its rows, and that what is lost would be seen."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import h5py
@@ -78,6 +80,9 @@ def test_half_a_file_is_seen(tmp_path, tiny_arrays):
     (tmp_path / "report.json").write_text("{}")
     (tmp_path / "a.csv").write_text("name,share\ncat,1\n")
     (tmp_path / "card.md").write_text("# Card\n")
+    with h5py.File(tmp_path / "latest.h5", "w") as file:
+        for name in ("run", "model/0", "optimizer/0", "metrics/0"):
+            file[name] = np.ones(1000, "f")
     (tmp_path / ".part.x.h5").write_text("temporary")
     assert whole.not_whole(tmp_path) == ""
     for path in sorted(tmp_path.glob("[a-z]*")):
@@ -86,10 +91,47 @@ def test_half_a_file_is_seen(tmp_path, tiny_arrays):
         assert whole.not_whole(tmp_path).startswith(f"{path.name} is not whole: ")
         path.write_bytes(content)
     assert whole.not_whole(tmp_path) == ""
+    with h5py.File(tmp_path / "latest.h5", "r+") as file:
+        del file["model"]
+    assert whole.not_whole(tmp_path).startswith("latest.h5 is not whole: ")
+    (tmp_path / "latest.h5").unlink()
     assert whole.debris(tmp_path) == "left behind: .part.x.h5"
     with h5py.File(tmp_path / "arrays.h5", "r+") as file:
         runs.one_byte("test", "X", np.random.default_rng(0))(file)
     assert "arrays.h5 is not whole: UserError" in whole.not_whole(tmp_path)
+
+
+def test_an_older_and_a_newer_file_are_told_from_any_other():
+    older, newer = {"a": b"1", "b": b"2"}, {"a": b"3", "b": b"4", "c": b"5"}
+    assert kills.neither({"a": b"1", "b": b"4"}, older, newer) == ""
+    assert kills.neither({"a": b"3"}, {}, newer) == ""
+    assert kills.neither({"a": b"3"}, older, newer) == "b is gone"
+    assert kills.neither({"a": b"6"}, {}, newer) == "a is neither the older nor the newer one"
+
+
+def test_what_an_earlier_process_left_half_written_is_not_waited_for(tmp_path):
+    left = tmp_path / ".part.x.h5"
+    left.touch()
+    os.utime(left, (0, 0))
+    python = [sys.executable, "-c"]
+    with subprocess.Popen([*python, ""]) as process:
+        assert not kills.Moment(0, str(left)).wait(process)
+    with subprocess.Popen(
+        [*python, f"import time; open({str(left)!r}, 'w'); time.sleep(60)"]
+    ) as process:
+        assert kills.Moment(0, str(left)).wait(process)
+        process.kill()
+
+
+def test_one_that_ends_by_itself_is_not_one_that_was_killed(tmp_path):
+    never = kills.Moment(60)
+    assert kills.killed(("-c", ""), tmp_path, never) == (kills.End.DONE, "")
+    assert kills.killed(("-c", "import time; time.sleep(9)"), tmp_path, kills.Moment(0)) == (
+        kills.End.STOPPED, "",
+    )  # fmt: skip
+    assert "status 3: oops" in kills.killed(
+        ("-c", "import sys; print('oops'); sys.exit(3)"), tmp_path, never
+    )[1]  # fmt: skip
 
 
 def test_one_bit_of_a_weight_or_another_figure_is_seen():
@@ -138,7 +180,6 @@ def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
     assert kept["machine"]["seed"] == 7
     shown = faults.table([kept])
     assert "| `one` | words of one | 2 | 2 | **0** | 1.2 s | 100 MB |" in shown
-    assert "| all | | 2 | 2 | **0** | | |" in shown
     assert "seed 7" in shown
 
 

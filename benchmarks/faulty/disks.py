@@ -10,7 +10,7 @@ import random
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,11 +261,12 @@ class Try:
     @property
     def files(self) -> set[str]:
         """Names of what is there after, without dates."""
-        return {
-            re.sub(r"\d{8}-\d{6}-\w+-\w{4}", "RUN", name)
-            for name in self.after
-            if "events" not in name
-        }
+        return undated(self.after)
+
+    @property
+    def changed(self) -> set[str]:
+        """Names of what is new or has other content after, without dates."""
+        return undated(n for n, digest in self.after.items() if digest != self.before.get(n))
 
     def problem(self, usual: "Try | None", writes: bool = True) -> str:
         """Return what was lost, "" if nothing was.
@@ -278,8 +279,10 @@ class Try:
         if hidden:
             return f"left behind: {hidden[:3]}"
         if ended.status == 0 and usual:
-            missing = usual.files - self.files
-            return f"status 0, but there is no {sorted(missing)[:3]}" if missing else ""
+            missing = usual.files - self.files or usual.changed - self.changed
+            if missing:
+                return f"status 0, but there is no new {sorted(missing)[:3]}"
+            return next((f"{n} is half written" for n in self.after if not self._is_whole(n)), "")
         told = set(usual.ended.err.splitlines()) if usual else set()
         lines = "\n".join(line for line in ended.err.strip().splitlines() if line not in told)
         refused = not_refused(Ended(ended.status, "", lines, 0, 0, ended.hung))
@@ -291,18 +294,24 @@ class Try:
                 if name.endswith(".md") and self._is_new(name.replace(".md", ".h5")):
                     continue  # the card of a model that was replaced
                 return f"{name} is lost"
-            if self.after[name] != digest and not (writes and whole(self.left / name)):
+            if self.after[name] != digest and not (writes and self._is_whole(name)):
                 return f"{name} is changed"
         new = set(self.after) - set(self.before)
         for name in sorted(new):
             if not writes:
                 return f"{name} is new"
-            if not whole(self.left / name):
+            if not self._is_whole(name):
                 return f"{name} is half written"
         return ""
 
     def _is_new(self, name):
         return self.after.get(name) != self.before.get(name)
+
+    def _is_whole(self, name):
+        try:
+            return read(self.left / name) is None
+        except Exception:  # whatever a reader makes of half a file
+            return False
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -314,12 +323,10 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def whole(path: Path) -> bool:
-    """Return whether a file is whole."""
-    try:
-        return read(path) is None
-    except Exception:  # whatever a reader makes of half a file
-        return False
+def undated(names: Iterable[str]) -> set[str]:
+    """Return names of files without the date of their run; without TensorBoard's logs."""
+    run = r"\d{8}-\d{6}-\w+-\w{4}"
+    return {re.sub(run, "RUN", name) for name in names if "events" not in name}
 
 
 def rooms(command: Command, usual: Try, draw: random.Random) -> list[int]:

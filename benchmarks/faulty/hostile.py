@@ -40,6 +40,7 @@ from classifier.prediction import model_file
 SECRET = "A-SECRET-OF-SOMEONE"
 MANY = 1_000_000  # 10,000,000 links take h5py two minutes
 SIZE = 32  # pixels
+RUN = "one"  # name of the run whose checkpoint there is
 PHOTO = ROOT / "images/test.jpg"
 
 
@@ -85,7 +86,7 @@ class Bait:
 def _described(classes, **changes):
     return {
         "version": model_file.VERSION,
-        **asdict(model_file.ModelInfo(classes, SIZE, "clean")),
+        **asdict(model_file.ModelInfo(classes, SIZE, "clean", training={"run": RUN})),
     } | changes
 
 
@@ -136,11 +137,10 @@ def sound_run(path: Path, arrays: Path, words: list[str]) -> None:
     from classifier.training.run import Run
 
     args, _ = train.parse_args(words)
-    names = ("init", "recipe", *train.SETTINGS, "batch_size", "patience", "precision", "seed")
     with Arrays(arrays) as opened:
         fingerprint = opened.fingerprint
-    chosen = {name: getattr(args, name) for name in names}
-    kept = Run(chosen, fingerprint, id="one", precision="float32", finished=True)
+    chosen = {name: getattr(args, name) for name in train.DECISIVE}
+    kept = Run(chosen, fingerprint, id=RUN, precision="float32", finished=True)
     with h5py.File(path, "w") as file:
         hdf5.write_json(file, "run", {"version": checkpoint.VERSION, **kept.to_json()})
 
@@ -826,8 +826,8 @@ def run_said(**changes) -> Spoil:
 CHECKPOINTS: dict[str, Spoil] = {
     **elsewhere("run", (1000,), np.uint8),
     **texts("run", "step"),
-    "a run whose folder leads up": run_said(id="../../bait/canary"),
-    "a run in the root": run_said(id="/tmp/canary"),
+    "a run whose folder leads up": run_said(id="../bait/canary"),
+    "a run elsewhere": lambda path, bait: run_said(id=str(bait.canary))(path, bait),
     "a run whose name commands a terminal": run_said(id="\x1b[2J"),
     "arguments of two lines": run_said(arguments={"recipe": "scratch", "num_epochs": "1\n2"}),
     "a recipe of two lines": run_said(arguments={"recipe": "a\nb", "num_epochs": 1}),
@@ -841,7 +841,13 @@ CHECKPOINTS: dict[str, Spoil] = {
     "a header of 3 GB": lambda path, bait: grow_header(path, 3 * 10**9),
     "names of 100 GB": lambda path, bait: grow_names(path, 10**11),
 }
-ALL = {"models": MODELS | HARMLESS, "arrays": ARRAYS | ODD, "checkpoints": CHECKPOINTS}
+SOUND = "nothing wrong"  # a file must be one that its command takes, but for what is hostile
+UNCHANGED: dict[str, Spoil] = {SOUND: lambda path, bait: None}
+ALL = {
+    "models": MODELS | HARMLESS | UNCHANGED,
+    "arrays": ARRAYS | ODD | UNCHANGED,
+    "checkpoints": CHECKPOINTS | UNCHANGED,
+}
 
 # --- rows ---
 
@@ -867,6 +873,17 @@ class Case:
 
 def refused(ended) -> str:
     return not_refused(ended)
+
+
+def refused_for_best(ended) -> str:
+    """Return what is wrong with a command that should refuse the best epoch's model."""
+    other = "" if "best.h5" in ended.err and "not of run" not in ended.err else ended.err
+    return not_refused(ended) or other
+
+
+def taken(ended) -> str:
+    """Return what is wrong with a command that was given a sound file."""
+    return "" if ended.status == 0 else f"status {ended.status}: {ended.err[-300:]}"
 
 
 def answered(ended) -> str:
@@ -896,11 +913,14 @@ def models(row: Row, folder: Path, seed: int) -> None:
     shares = _shares(MODELS.keys() - finite, 3, seed)
     best = "models/checkpoints/model/best.h5"
     cases = [
+        *each([SOUND], (*train, "--init", model), model, judge=taken),
+        *each([SOUND], (*train, "--resume"), best, judge=taken),
+        *each([SOUND], judged, model, judge=taken),
         *each(MODELS, ("predict.py", PHOTO, "--model", model), model),
         *each(HARMLESS, ("predict.py", PHOTO, "--model", model), model, judge=as_ever),
         *each([*shares[0], *finite], judged, model),
         *each(shares[1], (*train, "--init", model), model),
-        *each(shares[2], (*train, "--resume"), best),
+        *each(shares[2], (*train, "--resume"), best, judge=refused_for_best),
         *each(CHECKPOINTS, (*train, "--resume"), "models/checkpoints/model/latest.h5",
               "checkpoints"),
     ]  # fmt: skip
@@ -923,6 +943,7 @@ def arrays(row: Row, folder: Path, seed: int) -> None:
         cases += [Case("arrays", name, words, path, refused) for name in share]
     for words in commands[:4]:
         cases += [Case("arrays", name, words, path, answered) for name in ODD]
+        cases += [Case("arrays", SOUND, words, path, taken)]
     _try_all(row, folder, sound, cases)
 
 
@@ -966,7 +987,7 @@ def _try(folder, sound, writers, number, case):
     before = _listing(place)
     ended = run(*case.words, folder=place, limit=60)
     problem = bait.taken(ended.out + ended.err) or case.judge(ended)
-    if not problem and case.judge is not answered and _listing(place) != before:
+    if not problem and case.judge not in (answered, taken) and _listing(place) != before:
         problem = f"files changed: {set(_listing(place)) ^ set(before)}"
     shutil.rmtree(place)
     return case, problem, ended

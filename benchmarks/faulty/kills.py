@@ -18,15 +18,17 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
+
+import h5py
 
 from classifier.data.download import md5
 from classifier.errors import UserError
-from classifier.prediction import model_file
+from classifier.hdf5 import read_json, write_json
 from classifier.training.run import checkpoint_folder
 from faulty.row import Ended, Row, run, start
-from faulty.small import small_network
-from faulty.whole import debris, not_whole
+from faulty.whole import debris, not_whole, weights_of
 
 INPUTS, SMALL = "benchmarks/inputs.py", "benchmarks/faulty/small.py"
 SMALL_TRAIN = (SMALL, "train.py")
@@ -35,18 +37,17 @@ LIMIT = 300  # seconds for a command, on a machine with other things to do
 # Two ways to train that have between them all state there is: momentum and Adam's moments, the
 # schedule, order, crops, mixing, dropout, sizes of images, patience, and both regressions.
 TRAININGS = {
-    "scratch": ("--num-epochs", 7, "--dropout", 0.2, "--crop", 0.5, "--patience", 2),
+    "scratch": ("--num-epochs", 7, "--dropout", 0.2, "--crop", 0.5, "--patience", 1),
     "finetune": ("--recipe", "finetune", "--init", "scratch.h5", "--freeze-stages", 2,
                  "--enlarge-to", 0, "--num-epochs", 6, "--optimizer", "adam", "-lr", 0.001,
                  "--mixup", 0.2),
 }  # fmt: skip
-TRAINING = ("--data", "arrays.h5", "--batch-size", 8, "--deterministic", "--tensorboard-vis",
-            "--save-every-minutes")  # fmt: skip
+TRAINING = ("--data", "arrays.h5", "--batch-size", 8, "--deterministic", "--tensorboard-vis")
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a process is killed: so many seconds after its start, or as a file is being written.
+    """When a process is stopped: so many seconds after its start, or as a file is being written.
 
     Attributes:
         seconds: after the start, or after the file was seen.
@@ -65,11 +66,11 @@ class Moment:
 
     def wait(self, process: subprocess.Popen) -> bool:
         """Wait for the moment; return whether the process was still there."""
-        seen, there = 0, False
+        began, seen, there = time.time(), 0, False
         while self.file and seen < self.times:
             if process.poll() is not None:
                 return False
-            before, there = there, os.path.exists(self.file)  # noqa: PTH110 - every 0.2 ms
+            before, there = there, _is_written_since(self.file, began)
             seen += there and not before
             time.sleep(0.0002)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -77,13 +78,21 @@ class Moment:
         return process.poll() is None
 
 
-def moment(chance: random.Random, seconds: float, *files: Path) -> Moment:
-    """Draw a moment: at random within so many seconds, or while one of the files is written."""
+def _is_written_since(file: str, began: float) -> bool:
+    """Return whether a file is there, and not one that an earlier process left half written."""
+    try:
+        return os.stat(file).st_mtime >= began  # noqa: PTH116 - every 0.2 ms
+    except FileNotFoundError:
+        return False
+
+
+def moment(chance: random.Random, first: float, last: float, *files: Path) -> Moment:
+    """Draw a moment: at random from a first to a last second, or while a file is written."""
     if files and chance.random() < 0.5:
         file = chance.choice(files)
         times = chance.randint(1, 3) if file.name.endswith("latest.h5") else 1  # written often
         return Moment(chance.uniform(0, 0.004), str(file), times)
-    return Moment(chance.uniform(0, seconds))
+    return Moment(chance.uniform(first, last))
 
 
 def part(path: Path) -> Path:
@@ -91,16 +100,31 @@ def part(path: Path) -> Path:
     return path.with_name(f".part.{path.name}")
 
 
-def killed(words: tuple, folder: Path, when: Moment) -> bool:
-    """Start a command and kill it at a moment; return False if it was done before."""
-    with tempfile.TemporaryFile() as out:
+class End(Enum):
+    """How a command ended that was to be stopped."""
+
+    DONE = "it was done before"
+    EARLY = "it was stopped before it had begun to train"
+    STOPPED = "it was stopped"
+
+
+def killed(words: tuple, folder: Path, when: Moment) -> tuple[End, str]:
+    """Start a command and kill it at a moment; return how it ended, and what was wrong."""
+    with tempfile.TemporaryFile("w+") as out:
         process = start(*words, folder=folder, stdout=out, stderr=out)
         there = when.wait(process)
         process.kill()
-        process.wait()
+        status = process.wait()
         while there and _group_lives(process.pid):  # its workers, which end by themselves
             time.sleep(0.01)
-        return process.returncode == -signal.SIGKILL
+        out.seek(0)
+        return _ended(status, (-signal.SIGKILL,), out.read())
+
+
+def _ended(status, stopped, told):
+    if status == 0:
+        return End.DONE, ""
+    return End.STOPPED, "" if status in stopped else f"status {status}: {told[-300:]}"
 
 
 def _group_lives(group):
@@ -130,14 +154,16 @@ def prepare(folder: Path) -> None:
 # --- prepro, evaluation, explanations ------------------------------------------------------------
 
 
-def prepro(row: Row, folder: Path, seed: int, count: int = 40) -> None:
+def prepro(row: Row, folder: Path, seed: int, count: int = 46) -> None:
     """Kill prepro.py as it unpacks, decodes, augments and writes over older arrays."""
     prepare(folder)
     words = ("prepro.py", "--dataset-path", "unpacked", "--archive", "set.tar.gz", "--output",
              "again.h5", "--workers", 2, "--target-per-class", 400)  # fmt: skip
     places = [part(folder / "again.h5"), folder / ".again.h5.photographs",
               folder / "unpacked/.unpacking"]  # fmt: skip
-    again(row, folder, seed, count, words, [folder / "unpacked", folder / "again.h5"], places)
+    other = (*words, "--seed", 1)
+    again(row, folder, seed, count, words, other, [folder / "unpacked", folder / "again.h5"],
+          places)  # fmt: skip
 
 
 def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
@@ -146,8 +172,10 @@ def evaluation(row: Row, folder: Path, seed: int, count: int = 12) -> None:
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
     words = ("-m", "classifier.evaluation", "arrays.h5", "--model", "model.h5", "--report",
              "report", "--mistakes", "mistakes.csv")  # fmt: skip
+    made(run(INPUTS, "arrays", "other.h5", 64, 60, folder=folder, limit=LIMIT))
+    other = (*words[:2], "other.h5", *words[3:])
     written = [folder / "mistakes.csv", *(folder / "report" / name for name in REPORT)]
-    again(row, folder, seed, count, words, [folder / "report", folder / "mistakes.csv"],
+    again(row, folder, seed, count, words, other, [folder / "report", folder / "mistakes.csv"],
           [part(path) for path in written])  # fmt: skip
 
 
@@ -156,44 +184,84 @@ def explain(row: Row, folder: Path, seed: int, count: int = 18) -> None:
     made(run(INPUTS, "photographs", "set", 2, 8, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
     words = ("predict.py", "set", "--model", "model.h5", "--explain", "why")
+    shutil.copy(folder / "model.h5", folder / "other.h5")
+    with h5py.File(folder / "other.h5", "r+") as file:
+        info = read_json(file, "classifier")
+        del file["classifier"]
+        write_json(file, "classifier", info | {"temperature": 0.1})
+    other = ("predict.py", "set", "--model", "other.h5", "--explain", "why")
     names = [path.relative_to(folder / "set/train") for path in folder.glob("set/train/*/*")]
     places = [part(folder / "why" / f"{name}.png") for name in names]
-    again(row, folder, seed, count, words, [folder / "why"], places)
+    again(row, folder, seed, count, words, other, [folder / "why"], places)
 
 
-def again(row, folder, seed, count, words, products, places):
+def again(row, folder, seed, count, words, other, products, places):
     """Kill a command `count` times; after each it must do what an undisturbed one did.
 
-    Every other time nothing is there of an earlier one.
+    Every other time there are the older files that another command has left, else none.
     """
     chance = random.Random(seed)
-    undisturbed = made(run(*words, folder=folder, limit=LIMIT))
-    whole = content(products)
-    while row.tried < count:
-        for product in products if row.tried % 2 else ():
-            shutil.rmtree(product) if product.is_dir() else product.unlink()
-        when = moment(chance, undisturbed.seconds, *places)
-        if not killed(words, folder, when):
-            continue
-        problem = not_whole(folder)
-        last = run(*words, folder=folder, limit=LIMIT)
-        if last.status:
-            problem = problem or f"failed when run again: {last.err.strip()[-300:]}"
-        elif content(products) != whole:
-            problem = problem or "what it left is not what an undisturbed run leaves"
-        row.add(str(when), problem or debris(folder), last)
+    made(run(*other, folder=folder, limit=LIMIT))
+    old = content(products)
+    with tempfile.TemporaryDirectory(prefix="older-") as kept:
+        for product in products:
+            shutil.move(product, kept)
+        undisturbed = made(run(*words, folder=folder, limit=LIMIT))
+        new = content(products)
+        if new == old:
+            raise UserError("the older files are to be told from the newer")
+        while row.tried < count:
+            older = old if row.tried % 2 else {}
+            put_back(products, Path(kept), bool(older))
+            when = moment(chance, 0, undisturbed.seconds, *places)
+            end, problem = killed(words, folder, when)
+            if end is End.DONE:
+                continue
+            problem = problem or not_whole(folder) or neither(content(products), older, new)
+            last = run(*words, folder=folder, limit=LIMIT)
+            if last.status:
+                problem = problem or f"failed when run again: {last.err.strip()[-300:]}"
+            elif content(products) != new:
+                problem = problem or "what it left is not what an undisturbed run leaves"
+            row.add(str(when), problem or debris(folder), last)
+
+
+def put_back(products: list[Path], kept: Path, older: bool) -> None:
+    """Remove the products, and put the older ones in their place if there are to be any."""
+    for product in products:
+        if product.is_dir():
+            shutil.rmtree(product)
+        else:
+            product.unlink(missing_ok=True)
+        if older:
+            source = kept / product.name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, product)
 
 
 def content(products: list[Path]) -> dict[str, bytes]:
-    """Return the digest of each file below some paths, by its path."""
+    """Return the digest of each file below some paths, by its path, but for temporary files."""
     files = [path for product in products for path in (product, *product.rglob("*"))]
-    return {str(path): md5(path) for path in files if path.is_file()}
+    return {
+        str(path): md5(path)
+        for path in files
+        if path.is_file() and not any(name.startswith(".") for name in path.parts)
+    }
+
+
+def neither(found: dict[str, bytes], older: dict[str, bytes], newer: dict[str, bytes]) -> str:
+    """Return which file is neither the older nor the newer one, or gone; "" if none is."""
+    for name in older.keys() - found.keys():
+        return f"{name} is gone"
+    for name, digest in found.items():
+        if digest not in (older.get(name), newer.get(name)):
+            return f"{name} is neither the older nor the newer one"
+    return ""
 
 
 # --- training ------------------------------------------------------------------------------------
 
 
-def train(row: Row, folder: Path, seed: int, count: int = 30) -> None:
+def train(row: Row, folder: Path, seed: int, count: int = 24) -> None:
     """Kill trainings of a small network, two side by side, and go on until they end."""
     stopped_and_resumed(row, folder, seed, count, killed)
 
@@ -206,7 +274,8 @@ def stop(row: Row, folder: Path, seed: int, count: int = 8) -> None:
 def resnet50(row: Row, folder: Path, seed: int, count: int = 2) -> None:
     """Kill a training of ResNet-50 itself, and go on until it ends."""
     prepare(folder)
-    words = ("train.py", *TRAINING, 0.05, "--num-epochs", 2, "--no-progressive", "--mixup", 0.2)
+    words = ("train.py", *TRAINING, "--num-epochs", 2, "--no-progressive", "--mixup", 0.2,
+             "--save-every-minutes", 0.05)  # fmt: skip
     undisturbed = made(run(*words, "--model", "whole.h5", folder=folder, limit=LIMIT))
     whole, chance = outcome(folder / "whole.h5"), random.Random(seed)
     while row.tried < count:
@@ -216,58 +285,68 @@ def resnet50(row: Row, folder: Path, seed: int, count: int = 2) -> None:
 
 
 @functools.cache
-def undisturbed_trainings() -> tuple[tempfile.TemporaryDirectory, dict[str, dict]]:
-    """Train in each of the ways; return the folder with arrays and models, and the outcomes."""
+def undisturbed_trainings() -> tuple[tempfile.TemporaryDirectory, dict[str, tuple]]:
+    """Train in each way; return the folder with arrays and models, the seconds and outcomes."""
     place, whole = tempfile.TemporaryDirectory(prefix="trainings-"), {}
     folder = Path(place.name)
     prepare(folder)
     for name, flags in TRAININGS.items():  # in turn: the second starts from the first's model
-        words = (*SMALL_TRAIN, *TRAINING, 0.003, *flags, "--model", f"{name}.h5")
-        made(run(*words, folder=folder, limit=LIMIT))
-        whole[name] = outcome(folder / f"{name}.h5")
+        ended = made(run(*small_training(name), "--model", f"{name}.h5", folder=folder,
+                         limit=LIMIT))  # fmt: skip
+        whole[name] = ended.seconds, outcome(folder / f"{name}.h5")
+        if "--patience" in flags and "stopping" not in ended.out:
+            raise UserError(f"{name}: it was to be stopped by its patience")
     return place, whole
 
 
+def small_training(name):
+    return (*SMALL_TRAIN, *TRAINING, "--save-every-minutes", 0.003, *TRAININGS[name])
+
+
 def stopped_and_resumed(row, folder, seed, count, how):
-    with small_network(), ThreadPoolExecutor(2) as pool:
-        undisturbed, whole = undisturbed_trainings()
+    undisturbed, whole = undisturbed_trainings()
 
-        def lane(number):
-            chance, done = random.Random(f"{seed} {number}"), 0
-            while done < count // 2:
-                name = chance.choice(list(TRAININGS))
-                place = folder / f"lane{number}"
-                place.mkdir()
-                for file in ("arrays.h5", "scratch.h5"):
-                    shutil.copy(Path(undisturbed.name, file), place)
-                words, most = (*SMALL_TRAIN, *TRAINING, 0.003, *TRAININGS[name]), count // 2 - done
-                done += chain(row, place, words, 16, whole[name], chance, most, how)
-                shutil.rmtree(place)
+    def lane(number):
+        chance, done = random.Random(f"{seed} {number}"), 0
+        while done < count // 2:
+            name = chance.choice(list(TRAININGS))
+            place = folder / f"lane{number}"
+            place.mkdir()
+            for file in ("arrays.h5", "scratch.h5"):
+                shutil.copy(Path(undisturbed.name, file), place)
+            words, most = small_training(name), count // 2 - done
+            done += chain(row, place, words, *whole[name], chance, most, how)
+            shutil.rmtree(place)
 
+    with ThreadPoolExecutor(2) as pool:
         list(pool.map(lane, range(2)))
 
 
 def chain(row, folder, words, seconds, whole, chance, most, how):
-    """Stop one training up to `most` times, then let it end; return how often it was stopped."""
+    """Stop one training up to `most` times, then let it end; return how often it was stopped.
+
+    A stop counts once there is a checkpoint to go on from, or the training has told where it was.
+    """
     model, cases, resume, had = folder / "cut.h5", {}, (), False
     words = (*words, "--model", model.name)
     checkpoints = checkpoint_folder(model)
-    places = [part(path) for path in (checkpoints / "latest.h5", checkpoints / "best.h5", model)]
+    latest = checkpoints / "latest.h5"
+    places = [part(path) for path in (latest, checkpoints / "best.h5", model)]
     while len(cases) < most:
-        when = moment(chance, seconds, *places)
-        found = how((*words, *resume), folder, when)
+        when = moment(chance, 0.4 * seconds, seconds, *places)
+        end, problem = how((*words, *resume), folder, when)
         resume = ("--resume",)
-        if found is False:  # it was done before
+        if end is End.DONE:
             break
-        lost = had and not (checkpoints / "latest.h5").exists()
-        had = had or (checkpoints / "latest.h5").exists()
-        found = "the checkpoint is gone" if lost else found
-        case = f"{' '.join(map(str, words))}: stop {len(cases) + 1}, {when}"
-        cases[case] = ("" if found is True else found) or not_whole(folder)
-    kept = (checkpoints / "latest.h5").exists()
+        if had and not latest.exists():
+            problem = problem or "the checkpoint is gone"
+        had = had or latest.exists()
+        problem = problem or not_whole(folder)
+        if problem or (had and end is End.STOPPED):
+            cases[f"{' '.join(map(str, words))}: stop {len(cases) + 1}, {when}"] = problem
     last = run(*words, "--resume", folder=folder, limit=LIMIT)
     end = f"--resume failed: {last.err.strip()[-300:]}" if last.status else ""
-    if kept != ("resuming run" in last.out):
+    if had and "resuming run" not in last.out:
         end = end or "it did not go on from its checkpoint"
     end = end or differs(outcome(model), whole) or debris(folder)
     for case, problem in cases.items():
@@ -275,35 +354,33 @@ def chain(row, folder, words, seconds, whole, chance, most, how):
     return len(cases)
 
 
-def signalled(words: tuple, folder: Path, when: Moment) -> bool | str:
-    """Stop a training by SIGINT or SIGTERM at a moment: False, True or what was lost."""
+def signalled(words: tuple, folder: Path, when: Moment) -> tuple[End, str]:
+    """Stop a training by SIGINT or SIGTERM at a moment; return how it ended, and what was lost."""
     with tempfile.TemporaryFile("w+") as err:
         process = start(*words, folder=folder, stdout=subprocess.DEVNULL, stderr=err)
-        if not when.wait(process):
-            return False
-        process.send_signal(signal.SIGTERM if int(when.seconds * 1e6) % 2 else signal.SIGINT)
+        if when.wait(process):
+            process.send_signal(signal.SIGTERM if int(when.seconds * 1e6) % 2 else signal.SIGINT)
         try:
             status = process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
-            return "not stopped within 60 s"
+            return End.STOPPED, "not stopped within 60 s"
         err.seek(0)
         told = err.read()
-    if status == 0:  # the signal came too late to be heard
-        return False
-    if status != 130 and status not in (-signal.SIGINT, -signal.SIGTERM):
-        return f"status {status}: {told[-300:]}"
+    end, problem = _ended(status, (130, -signal.SIGINT, -signal.SIGTERM), told)
     if "Traceback" in told:
-        return f"traceback: {told[-300:]}"
-    places = re.search(r"stopped after (.*) \(.*; (?:.* is from )?(.*)\. To go on:", told)
-    if places and places[1].startswith("step") and places[1] != places[2]:
-        return f"it was at {places[1]}, and kept is: {places[2]}"
-    return True
+        problem = f"traceback: {told[-300:]}"
+    if end is End.DONE or problem:
+        return end, problem
+    at = re.search(r"stopped after (.*) \(.*; (?:.* is from )?(.*)\. To go on:", told)
+    if not at or not at[1].startswith(("step", "the end of epoch")):
+        return End.EARLY, ""
+    return end, "" if at[1] == at[2] else f"it was at {at[1]}, and kept is: {at[2]}"
 
 
 def outcome(model: Path) -> dict:
     """Return what a training leaves but for times and names: weights, and all figures."""
-    weights, info = model_file.load_weights(model)
+    weights, info = weights_of(model)
     training = info.training
     kept = {name: training[name] for name in ("start", "history", "end", "val", "test")}
     for figures in kept.values():

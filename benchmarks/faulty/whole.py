@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import json
+import threading
 from pathlib import Path
 
 import h5py
@@ -11,6 +12,8 @@ from PIL import Image
 from classifier.data.arrays import Arrays
 from classifier.prediction import model_file
 from faulty.small import small_network
+
+LOADING = threading.Lock()  # small_network is of the whole process, and rows go two at a time
 
 
 def not_whole(folder: Path) -> str:
@@ -36,15 +39,13 @@ def read(path: Path) -> None:
     if path.suffix == ".h5":
         with h5py.File(path) as file:
             kinds = set(file)
-            small = "model_weights" in file and "res3a_branch1" not in file["model_weights"]
-            file.visititems(lambda _, found: found[()] if isinstance(found, h5py.Dataset) else None)
+            file.visititems(_read_dataset)
         if "classifier" in kinds:
-            with small_network() if small else contextlib.nullcontext():
-                model_file.load_weights(path)
+            weights_of(path)
         elif "description" in kinds:
             with Arrays(path) as arrays:
                 arrays.check_content()
-        elif "run" not in kinds:
+        elif not {"run", "model", "optimizer", "metrics"} <= kinds:
             raise ValueError("neither a model nor arrays nor a checkpoint")
     elif path.suffix in (".png", ".jpg"):
         with Image.open(path) as image:
@@ -60,6 +61,20 @@ def read(path: Path) -> None:
             raise ValueError("cut off")
     elif path.stat().st_size == 0:
         raise ValueError("empty")
+
+
+def _read_dataset(name: str, found: h5py.Group | h5py.Dataset) -> None:
+    """Read what h5py visits; it goes on to the next as long as it is given None."""
+    if isinstance(found, h5py.Dataset):
+        found[()]
+
+
+def weights_of(path: Path) -> tuple[model_file.Weights, model_file.ModelInfo]:
+    """Return the weights of a model file, be it of ResNet-50 or of the small network."""
+    with h5py.File(path) as file:
+        small = "res3a_branch1" not in file["model_weights"]
+    with LOADING, small_network() if small else contextlib.nullcontext():
+        return model_file.load_weights(path)
 
 
 def debris(folder: Path) -> str:
