@@ -240,11 +240,12 @@ def put_back(products: list[Path], kept: Path, older: bool) -> None:
 
 def content(products: list[Path]) -> dict[str, bytes]:
     """Return the digest of each file below some paths, by its path, but for temporary files."""
-    files = [path for product in products for path in (product, *product.rglob("*"))]
     return {
         str(path): md5(path)
-        for path in files
-        if path.is_file() and not any(name.startswith(".") for name in path.parts)
+        for product in products
+        for path in (product, *product.rglob("*"))
+        if path.is_file()
+        and not any(name.startswith(".") for name in path.relative_to(product).parts)
     }
 
 
@@ -325,7 +326,8 @@ def stopped_and_resumed(row, folder, seed, count, how):
 def chain(row, folder, words, seconds, whole, chance, most, how):
     """Stop one training up to `most` times, then let it end; return how often it was stopped.
 
-    A stop counts once there is a checkpoint to go on from, or the training has told where it was.
+    A stop counts if there is a checkpoint to go on from; by a signal, if the training told where
+    it was.
     """
     model, cases, resume, had = folder / "cut.h5", {}, (), False
     words = (*words, "--model", model.name)
