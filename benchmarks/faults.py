@@ -146,7 +146,9 @@ ROWS = {
     "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}", pair=True),
     "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}", pair=True),
     "stop": Kind(
-        kills.stop, "SIGINT or SIGTERM of the same: kept at the very step, and the same weights"
+        kills.stop,
+        "SIGINT or SIGTERM of the small network's training: kept at the very step, and the same "
+        "weights",
     ),
     "full-disk": Kind(
         disks.full_disk, "each command that writes, with ever more room on the disk", pair=True

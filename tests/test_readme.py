@@ -59,6 +59,16 @@ def test_the_table_of_speed_is_that_of_its_figures(monkeypatch):
     assert speed.table(speed.kept()) in (ROOT / "README.md").read_text()
 
 
+def test_the_table_of_faults_is_that_of_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import faults
+
+    kept = json.loads((ROOT / "benchmarks/results/faults.json").read_text())
+    assert [row["name"] for row in kept] == list(faults.ROWS)
+    assert all(row["lost"] == 0 for row in kept)
+    assert faults.table(kept) in (ROOT / "README.md").read_text()
+
+
 def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import insight
