@@ -4,7 +4,7 @@ BIN = .venv/bin
 # What is best from scratch in few epochs; crops and mixup pay in many.
 SHORT ?= --crop 0 --mixup 0
 
-.PHONY: demo caltech test bench faults clean
+.PHONY: demo caltech test backends bench faults clean
 
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
@@ -34,6 +34,13 @@ test: .venv/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
 
+# Training on JAX and on PyTorch, each in an environment without TensorFlow.
+KERAS_TESTS = $(addprefix tests/test_,train.py fit.py fused.py callback.py checkpoint.py optimizer.py)
+backends: .venv/ready-dev .venv-jax/ready .venv-torch/ready
+	$(BIN)/python -m pytest tests/test_backends.py
+	.venv-jax/bin/python -m pytest $(KERAS_TESTS)
+	.venv-torch/bin/python -m pytest $(KERAS_TESTS)
+
 # ROWS="train-64 prepro" measures these alone; the machine should have nothing else to do.
 bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/speed.py $(ROWS)
@@ -42,7 +49,7 @@ bench: .venv-bench/ready
 faults: .venv/ready-faults
 	$(BIN)/python benchmarks/faults.py $(ROWS)
 
-.venv/ready: requirements.txt requirements-predict.txt
+.venv/ready: requirements.txt requirements-base.txt requirements-predict.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
@@ -51,16 +58,24 @@ faults: .venv/ready-faults
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 
+.venv-%/ready: requirements-%.txt requirements-base.txt requirements-predict.txt requirements-dev.txt
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		-r requirements-base.txt -r requirements-dev.txt
+	# Where the index that it names cannot be reached, pip goes on without it.
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 -r $<
+	touch $@
+
 .venv/ready-faults: benchmarks/faulty/requirements.txt .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r benchmarks/faulty/requirements.txt
 	touch $@
 
-.venv-bench/ready: benchmarks/requirements.txt requirements.txt
+.venv-bench/ready: benchmarks/requirements.txt requirements.txt requirements-base.txt
 	$(PYTHON) -m venv .venv-bench
 	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check \
 		-r benchmarks/requirements.txt
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench .venv-jax .venv-torch .pytest_cache .ruff_cache

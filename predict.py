@@ -21,7 +21,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 from PIL import Image
 
-from classifier import cli
+from classifier import backend, cli
 from classifier.data.images import MAX_BYTES, ImageError, files_below, read_rgb, square
 from classifier.errors import UserError
 from classifier.files import make_folder, same_file
@@ -234,12 +234,9 @@ def with_keras(
     Raises:
         UserError: Keras or its backend is not installed.
     """
-    try:
-        cli.start_keras()
-    except (ImportError, ValueError) as error:  # ValueError: of a backend that Keras does not know
-        raise UserError(
-            f"Keras does not start: {error}; install requirements.txt, or use --runtime numpy"
-        ) from error
+    if reason := backend.lacking():
+        raise UserError(f"{reason}, or use --runtime numpy")
+    backend.start_keras()
     from classifier.training.fused import features_of
     from classifier.training.precision import POLICIES
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from classifier import cli
+from classifier import backend, cli
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.evaluation import card, report
@@ -234,14 +234,14 @@ def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
 
 def start_backend(run: Run) -> None:
     """Start Keras, seeded and in the run's number format, which a fresh one chooses; print it."""
-    keras = cli.start_keras()
-    backend, why = keras.backend.backend(), "as the run began"
-    run.backend = run.backend or backend
-    if run.backend != backend:
+    name, why = backend.chosen(), "as the run began"
+    run.backend = run.backend or name
+    if run.backend != name:
         raise UserError(
-            f"KERAS_BACKEND: it is {backend}, the run to resume began with {run.backend}: "
+            f"KERAS_BACKEND: it is {name}, the run to resume began with {run.backend}: "
             "give that, or --restart"
         )
+    keras = backend.start_keras()
     deterministic = run.arguments["deterministic"]
     if not run.precision:
         run.precision, why = precision.choose(run.arguments["precision"], deterministic)
@@ -250,7 +250,7 @@ def start_backend(run: Run) -> None:
         precision.make_deterministic()
     keras.config.set_dtype_policy(precision.POLICIES[run.precision])
     devices = ", ".join(precision.devices())
-    print(f"{backend} on {devices}, {run.precision} ({why})")
+    print(f"{name} on {devices}, {run.precision} ({why})")
 
 
 def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Model":
@@ -311,7 +311,7 @@ def advice(run: Run, latest: Path) -> str:
 def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> None:
     """Calibrate and judge the best epoch's network; save it, then write its report and card."""
     weights, info = load_best(run, folder)
-    cli.start_keras()
+    backend.start_keras()
     from classifier.training import assess
 
     network = model_file.filled(weights, info)
@@ -328,11 +328,9 @@ def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> 
     page = report.write(args.logs / run.id, made)
     card.write(args.model.with_suffix(".md"), args.model, made, page)
     if args.tensorboard_vis:
-        from classifier.training.fit import known_errors
         from classifier.training.tensorboard import write_end
 
-        with known_errors(args.batch_size, arrays.image_size, page.parent):
-            write_end(page.parent, made)
+        write_end(page.parent, made)
     print(f"report: {page}")
 
 

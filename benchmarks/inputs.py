@@ -14,7 +14,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from classifier import cli  # noqa: E402
+from classifier import backend  # noqa: E402
 from classifier.data import arrays as arrays_file  # noqa: E402
 from classifier.data.arrays import Description, Example  # noqa: E402
 from classifier.processor import cores  # noqa: E402
@@ -60,7 +60,7 @@ def arrays(path: Path, size: int, examples: int) -> None:
 
 def model(path: Path) -> None:
     """Write a model file of train.py: 101 classes, 64 pixels, weights random."""
-    cli.start_keras()
+    backend.start_keras()
     from classifier.prediction import model_file
 
     info = model_file.ModelInfo(CLASSES, 64, "clean")

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import results  # noqa: E402
 
-from classifier import cli  # noqa: E402
+from classifier import backend, cli  # noqa: E402
 from classifier.data.arrays import Arrays  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.evaluate import Judge  # noqa: E402
@@ -116,7 +116,7 @@ def table(kept: dict) -> str:
 
 def compared(path: Path, model: Path) -> dict[str, dict[str, float]]:
     """Return each score's AUROC and share rejected at 95% of val accepted, means of DRAWS draws."""
-    cli.start_keras()
+    backend.start_keras()
     from sklearn.linear_model import LogisticRegression
 
     from classifier.training.fused import features_of

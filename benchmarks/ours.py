@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 from faulty.small import STAGES  # noqa: E402
 from turns import Turns  # noqa: E402
 
-from classifier import architecture, cli  # noqa: E402
+from classifier import architecture, backend  # noqa: E402
 from classifier.data.arrays import Arrays  # noqa: E402
 from classifier.training import precision  # noqa: E402
 from classifier.training.recipes import RECIPES  # noqa: E402
@@ -36,7 +36,7 @@ PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
     """Train as train.py does, pausing between turns; "frozen" as in rivals.py."""
-    keras = cli.start_keras()
+    keras = backend.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
@@ -147,7 +147,7 @@ def layer_products(size: int, classes: int) -> dict[str, int]:
 def pipeline(path: str, batch_size: str) -> None:
     """Read, crop and mirror batches on one core."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    cli.start_keras()
+    backend.start_keras()
     from classifier.training.batches import Batches
 
     turns = Turns()
@@ -159,7 +159,7 @@ def pipeline(path: str, batch_size: str) -> None:
 
 def matmul(name: str) -> None:
     """Multiply large square matrices; the side is the one, and the form, with most FLOP/s."""
-    cli.start_keras()
+    backend.start_keras()
     import tensorflow as tf
 
     turns, end = Turns(), time.perf_counter() + 5
@@ -183,7 +183,7 @@ def matmul(name: str) -> None:
 
 def epoch(path: str) -> None:
     """Print the seconds an example of one real epoch of `fit`, from step 20 to its last."""
-    cli.start_keras()
+    backend.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
 

@@ -10,11 +10,9 @@ import re
 import shlex
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
 from classifier.errors import UserError
@@ -80,36 +78,6 @@ def shown(script: str, *args) -> str:
 def printable(path: str | Path) -> str:
     """Return a path as it is told in one line, whatever its characters."""
     return str(path) if str(path).isprintable() else repr(str(path))
-
-
-def start_keras() -> ModuleType:
-    """Import and return Keras and its backend without the backend's start-up notes on the terminal.
-
-    They come from compiled code before any Python setting is read, hence by file descriptor; where
-    the import fails they are shown. KERAS_BACKEND chooses the backend, as always in Keras.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow itself takes oneDNN's kernels only where AVX-512 has units for networks; with
-    # AVX2 alone training was 2.3 times as fast with them (64x64, 2 cores of an AMD EPYC).
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    keep_freed_memory()
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
-        try:
-            import keras
-
-            if keras.backend.backend() != "torch":  # for which Keras has no list
-                keras.distribution.list_devices()  # the first look at them has notes of its own
-        except Exception:
-            notes.seek(0)
-            os.write(shown, notes.read())
-            raise
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-    return keras
 
 
 def keep_freed_memory() -> None:

@@ -115,7 +115,7 @@ backend = types.SimpleNamespace(backend=lambda: "torch")
 @pytest.mark.parametrize("then", ["", "raise ImportError('no such backend')"])
 def test_the_notes_of_the_backend_are_shown_only_where_its_import_fails(then, tmp_path):
     (tmp_path / "keras.py").write_text(KERAS.format(then))
-    script = [sys.executable, "-c", "from classifier import cli; cli.start_keras()"]
+    script = [sys.executable, "-c", "from classifier.backend import start_keras; start_keras()"]
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     result = subprocess.run(script, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (result.returncode != 0) == ("a note" in result.stderr) == bool(then)
@@ -246,7 +246,7 @@ def test_tensorflow_takes_onednn_unless_the_user_says_otherwise(given, expected,
     (tmp_path / "keras.py").write_text(
         KERAS.format('print(os.environ["TF_ENABLE_ONEDNN_OPTS"])')  # as it is imported
     )
-    script = [sys.executable, "-c", "from classifier import cli; cli.start_keras()"]
+    script = [sys.executable, "-c", "from classifier.backend import start_keras; start_keras()"]
     env = {k: v for k, v in os.environ.items() if k != "TF_ENABLE_ONEDNN_OPTS"}
     env["PYTHONPATH"] = f"{tmp_path}{os.pathsep}{ROOT}"
     told = subprocess.check_output(script, cwd=tmp_path, env=env | given, text=True)

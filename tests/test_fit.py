@@ -6,13 +6,12 @@ from dataclasses import asdict, replace
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 from small import small_network
 
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
 from classifier.training.batches import Batches
-from classifier.training.fit import compiled, fit, known_errors
+from classifier.training.fit import compiled, fit
 from classifier.training.optimizer import make_optimizer
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import Run
@@ -38,14 +37,12 @@ def policy(request):
 def test_the_step_is_traced_once_and_the_rate_falls_to_0_at_the_last(policy, network, monkeypatch):
     traced = []
     step = keras.Model.train_step
-    monkeypatch.setattr(
-        keras.Model, "train_step", lambda self, data: traced.append(1) or step(self, data)
-    )
+    monkeypatch.setattr(keras.Model, "train_step", lambda *words: traced.append(1) or step(*words))
     recipe = replace(RECIPES["scratch"], warmup=0.0)
     model = compiled(network, recipe, batch_size=2, optimizer=make_optimizer(recipe, steps=2))
     images = np.zeros((4, 32, 32, 3), np.uint8)
     model.fit(images, np.eye(3, dtype=np.float32)[[0, 1, 2, 0]], batch_size=2, verbose=0)
-    assert len(traced) == 1
+    assert len(traced) == (2 if keras.backend.backend() == "torch" else 1)  # it traces none
     if policy == "float32":  # in float16 Keras leaves steps out until it has found a loss scale
         assert float(model.optimizer.learning_rate) == pytest.approx(0, abs=1e-9)
 
@@ -122,7 +119,7 @@ def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
 def test_a_batch_too_large_for_the_memory_is_one_line(
     network, tiny_arrays, tmp_path, monkeypatch, error
 ):
-    fails = raising(RuntimeError(error)) if error else lambda *_, **__: tf.zeros(1 << 50)
+    fails = raising(RuntimeError(error)) if error else lambda *_, **__: keras.ops.zeros((1 << 50,))
     monkeypatch.setattr(keras.Model, "fit", fails)
     run = Run(ARGUMENTS, "print")
     with (
@@ -137,20 +134,16 @@ def test_a_batch_too_large_for_the_memory_is_one_line(
     [
         (ZeroDivisionError("division by zero"), ZeroDivisionError),
         (FileNotFoundError(2, "No such file", "a.h5"), FileNotFoundError),
-        (tf.errors.ResourceExhaustedError(None, None, "logs/run; Too many open files"),
-         tf.errors.ResourceExhaustedError),
-        (tf.errors.ResourceExhaustedError(None, None, "logs/run; No space left on device"),
-         OSError),
+        (OSError(errno.ENOSPC, "No space left on device", "best.h5"), OSError),
     ],
-)  # fmt: skip
+)
 def test_other_errors_are_not_taken_for_want_of_memory(
     network, tiny_arrays, tmp_path, monkeypatch, error, kind
 ):
     monkeypatch.setattr(keras.Model, "fit", raising(error))
     with Arrays(tiny_arrays) as arrays, pytest.raises(kind) as caught:
         fit(network, arrays, Recipe(), Run(ARGUMENTS, "print"), tmp_path)
-    if kind is OSError:
-        assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path))
+    assert caught.value is error
 
 
 def raising(error):
@@ -158,8 +151,3 @@ def raising(error):
         raise error
 
     return raise_it
-
-
-def test_a_full_disk_that_names_its_place_is_told_as_it_is():
-    with pytest.raises(OSError, match="No space left on device: 'best.h5'"), known_errors(8, 32):
-        raise OSError(errno.ENOSPC, "No space left on device", "best.h5")

@@ -16,7 +16,7 @@ import prepro
 import train
 from benchmarks.faulty import hostile
 from benchmarks.faulty.hostile import ARRAYS, CHECKPOINTS, CLASSES, HARMLESS, MODELS, ODD
-from classifier import cli
+from classifier import backend
 from classifier.data.arrays import Arrays
 from classifier.data.splits import SPLITS
 from classifier.errors import UserError
@@ -151,7 +151,7 @@ def test_weights_to_start_from_are_looked_at_before_keras_starts_and_a_run_is_lo
     words = ("--data", sound / "arrays.h5", "--init", path, "--batch-size", 2,
              "--model", tmp_path / "models/model.h5", "--logs", tmp_path / "logs")  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["train.py", *map(str, words)])
-    monkeypatch.setattr(cli, "start_keras", lambda: pytest.fail("Keras was started"))
+    monkeypatch.setattr(backend, "start_keras", lambda: pytest.fail("Keras was started"))
     (tmp_path / "logs").mkdir()
     assert_refused(lambda _: train.main(), path, bait)
 
@@ -159,7 +159,7 @@ def test_weights_to_start_from_are_looked_at_before_keras_starts_and_a_run_is_lo
 def test_the_best_epoch_is_looked_at_before_keras_starts(spoiled, bait, sound, monkeypatch):
     path = spoiled("models", "weights of NaN")
     path = path.rename(path.with_name("best.h5"))
-    monkeypatch.setattr(cli, "start_keras", lambda: pytest.fail("Keras was started"))
+    monkeypatch.setattr(backend, "start_keras", lambda: pytest.fail("Keras was started"))
     run = load(sound / "checkpoints.h5")
     assert_refused(lambda _: train.finish(None, None, run, path.parent), path, bait)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-from classifier import cli
+from classifier import backend
 from classifier.processor import cpu_flags
 from classifier.training import precision, trial
 
@@ -52,14 +52,14 @@ def test_no_trial_decides_where_a_second_run_must_choose_the_same(processor):
     assert precision.choose("bfloat16", deterministic=True)[0] == "bfloat16"
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("name", ["jax", "torch"])
 @pytest.mark.parametrize(
     ("line", "expected"),
     [("flags : avx512_bf16", "float32"), ("flags : amx_bf16", "bfloat16"), ("", "float32")],
 )
-def test_on_other_backends_the_flags_alone_decide(processor, monkeypatch, backend, line, expected):
+def test_on_other_backends_the_flags_alone_decide(processor, monkeypatch, name, line, expected):
     processor(line, None)
-    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    monkeypatch.setattr(keras.backend, "backend", lambda: name)
     assert precision.choose("auto")[0] == expected
 
 
@@ -76,7 +76,7 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.setattr(keras.distribution, "list_devices", no_list)
     monkeypatch.setattr(precision, "cpu_flags", lambda path="": set())
-    assert cli.start_keras() is keras
+    assert backend.start_keras() is keras
     assert precision.devices() == ([f"cuda:{n}" for n in range(gpus)] or ["cpu:0"])
     assert precision.choose("auto")[0] == expected
     assert ("cuda:0" if gpus else "cores of") in precision.device()

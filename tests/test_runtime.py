@@ -1,9 +1,8 @@
 """NumPy or Keras: which of them is taken for how many images."""
 
-import importlib.util
-
 import pytest
 
+from classifier import backend
 from classifier.prediction.model_file import ModelInfo
 from classifier.prediction.runtime import images_a_step, quicker
 
@@ -43,29 +42,17 @@ def test_mirror_images_are_work_too():
     assert quicker(info(256, mirror=True), 500, AVX512) == "keras"
 
 
-@pytest.mark.parametrize("missing", ["keras", "tensorflow"])
-def test_where_keras_is_not_installed_numpy_does_all(monkeypatch, missing):
-    find = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
-    )
+@pytest.mark.parametrize(("name", "value"), [("lacking", "no Keras"), ("chosen", "jax")])
+def test_where_keras_cannot_start_or_is_not_on_tensorflow_numpy_does_all(monkeypatch, name, value):
+    monkeypatch.setattr(backend, name, lambda: value)
     assert quicker(info(256), 1_000_000, AVX512) == "numpy"
 
 
-def test_the_backend_chosen_is_the_one_looked_for(monkeypatch):
-    looked = []
-    monkeypatch.setattr(importlib.util, "find_spec", looked.append)
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    quicker(info(), 1, AVX512)
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: looked.append(name) or name)
-    quicker(info(), 1, AVX512)
-    assert looked == ["keras", "keras", "jax"]
-
-
-@pytest.mark.parametrize("backend", ["none", "a.b", ".", "openvino"])
-def test_a_backend_that_is_none_leaves_all_to_numpy(monkeypatch, backend):
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    assert quicker(info(256), 1_000_000, AVX512) == "numpy"
+@pytest.fixture(autouse=True)
+def tensorflow(monkeypatch):
+    """Keras can be started, on TensorFlow, whatever is installed."""
+    monkeypatch.setattr(backend, "lacking", lambda: "")
+    monkeypatch.setattr(backend, "chosen", lambda: "tensorflow")
 
 
 def test_a_step_is_bounded_in_images_and_pixels():

@@ -3,10 +3,9 @@
 And how many images each of them is given at a time.
 """
 
-import importlib.util
-import os
 from collections.abc import Collection
 
+from classifier import backend
 from classifier.architecture import multiply_adds
 from classifier.prediction.model_file import ModelInfo
 
@@ -14,7 +13,6 @@ from classifier.prediction.model_file import ModelInfo
 MAX_IMAGES, MAX_PIXELS = 64, 64 * 224 * 224
 # 16 images of 64x64 a thread, one of 256x256: larger batches are 2% faster, and want more memory.
 PIXELS_A_THREAD = 16 * 64 * 64
-BACKENDS = ("tensorflow", "jax", "torch")
 SIDES = (64, 256)  # pixels of the images that the rates below are of
 # Seconds to start, and images/s of both sides: float32, 2 cores.
 RATES = {
@@ -43,8 +41,7 @@ def quicker(info: ModelInfo, count: int, flags: Collection[str]) -> str:
         count: number of images.
         flags: of the processor, as `processor.cpu_flags` returns them.
     """
-    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    if backend not in BACKENDS or not all(map(importlib.util.find_spec, ("keras", backend))):
+    if backend.lacking() or backend.chosen() != "tensorflow":  # the rates are TensorFlow's
         return "numpy"
     near = info.side > 128  # which of SIDES
     work = multiply_adds(info.side) / multiply_adds(SIDES[near])

@@ -9,6 +9,7 @@ import keras
 
 from classifier import cli
 from classifier.prediction import model_file
+from classifier.seeds import generator
 from classifier.training import checkpoint
 from classifier.training.run import Run
 
@@ -69,6 +70,14 @@ class Keeper(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.restore()  # not before: at the start of an epoch Keras sets its metrics to 0
         self.counted = time.monotonic()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if keras.backend.backend() == "torch":
+            # Its Dropout draws from a state of PyTorch's own, which is in no checkpoint.
+            import torch
+
+            place = self.run.arguments["seed"], self.run.epochs_done, self.run.step
+            torch.manual_seed(int(generator("dropout", *place).integers(2**63)))
 
     def on_train_batch_end(self, batch, logs=None):
         self.run.step += 1

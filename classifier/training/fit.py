@@ -1,8 +1,6 @@
 """Training itself: the network's fused forms, compiled, through the epochs of a run."""
 
 import contextlib
-import errno
-import os
 import re
 import sys
 from collections.abc import Iterator
@@ -111,7 +109,7 @@ def fit(
         )
         return {**figures, "minutes": run.minutes}
 
-    with known_errors(batch_size, largest, logs or folder):
+    with known_errors(batch_size, largest):
         if recipe.head == "regression" and not run.begun:
             run.start = regression()
         while not (run.finished or keeper.diverged):
@@ -159,22 +157,16 @@ def training_batches(arrays: Arrays, recipe: Recipe, batch_size: int, seed: int)
 
 
 @contextlib.contextmanager
-def known_errors(batch_size: int, side: int, place: Path | None = None) -> Iterator[None]:
-    """Tell of a full disk, or of too little memory, in one line, whatever the backend calls it.
+def known_errors(batch_size: int, side: int) -> Iterator[None]:
+    """Tell of too little memory in one line, whatever the backend calls it.
 
     Args:
         batch_size: of the steps in this block.
         side: of their images, after enlarging, pixels.
-        place: where they write, if they do.
     """
     try:
         yield
-    except OSError:
-        raise  # which names its place itself
     except Exception as error:
-        full = os.strerror(errno.ENOSPC)
-        if full in str(error):  # which TensorFlow says in an error of its own
-            raise OSError(errno.ENOSPC, full, place and str(place)) from error
         if not OUT_OF_MEMORY.search(str(error)):
             raise
         raise UserError(

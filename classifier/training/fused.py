@@ -1,14 +1,18 @@
 """The network in the form it is trained in: the same variables and outputs, in less time.
 
-Keras on TensorFlow computes a BatchNorm in about ten passes over its input, and oneDNN the filter
-gradient of small feature maps image by image. Images/s at batch 32, bfloat16, on 2 cores of a
-Xeon with AMX (TensorFlow 2.21), before and after:
+Keras computes a BatchNorm in about ten passes over its input, and oneDNN the filter gradient of
+small feature maps image by image. Images/s at batch 32, bfloat16, on 2 cores of a Xeon with AMX
+(TensorFlow 2.21), before and after:
 
                                                       64x64   192x192
     as Keras computes it                                 66        10
     BatchNorm in one kernel                              92        20
     and small maps by matrix products                   134
     BatchNorms frozen and folded into convolutions                 38
+
+In float32 at 64x64, on one of another kind without AMX, the first two took TensorFlow 2.21 from 55
+to 87, PyTorch 2.13 from 39 to 59, and JAX 0.10, whose 1x1 convolutions are all slow on a processor,
+from 15 to 54.
 """
 
 import keras
@@ -17,9 +21,15 @@ from keras import layers, ops
 
 from classifier import architecture
 from classifier.prediction.forward import Compute
+from classifier.training.precision import gpus
 
-# Side in pixels of the largest output that a convolution of this size computes as a matrix product.
-PRODUCT_SIDE = {1: 12, 3: 2}  # 3x3 ones at most 2
+# Side in pixels of the largest output that a convolution of this size computes as a matrix product,
+# on a processor; 3x3 ones at most 2.
+PRODUCT_SIDE = {
+    "tensorflow": {1: 12, 3: 2},
+    "jax": {1: 1024, 3: 2},
+    "torch": {1: 12, 3: 2},
+}
 
 
 def fuse(
@@ -48,7 +58,6 @@ def fuse(
     table = architecture.convolutions(architecture.MIN_SIZE)
     norm_of = {conv: norm_name for conv, norm_name, _, _ in table}
     conv_of = {norm_name: conv for conv, norm_name in norm_of.items()}
-    tensorflow = keras.backend.backend() == "tensorflow"
 
     def constant(conv_name):
         return norm == "frozen" or stage(conv_name) <= freeze_stages
@@ -60,10 +69,10 @@ def fuse(
             layer.trainable = stage(name) > freeze_stages
             after.trainable = not constant(name)
             folded = after if constant(name) else None
-            return Convolution(layer, folded, use_bias=constant(name) or not tensorflow, name=name)
+            return Convolution(layer, folded, use_bias=constant(name), name=name)
         if isinstance(layer, layers.BatchNormalization):
             conv = conv_of[name]
-            if tensorflow and not constant(conv):
+            if not constant(conv):
                 return FusedBatchNorm(layer, by_name[conv], name=name)
         # Dropout has no weights but a random state, which belongs to the model as these do.
         return layer if layer.variables else type(layer).from_config(layer.get_config())
@@ -155,8 +164,8 @@ def convolve(
 ) -> keras.KerasTensor:
     """Convolve (N, H, W, C) with (k, k, C, filters); small feature maps by a matrix product."""
     size, side = kernel.shape[0], -(-max(x.shape[1:3]) // stride)
-    small = side <= PRODUCT_SIDE.get(size, 0) and padding == "same"
-    if not small or keras.backend.backend() != "tensorflow":
+    small = side <= PRODUCT_SIDE[keras.backend.backend()].get(size, 0) and padding == "same"
+    if not small or gpus():
         return ops.conv(x, kernel, strides=stride, padding=padding)
     if stride > 1:  # as x[:, ::stride, ::stride] is, whose gradient took five times as long
         x = ops.average_pool(x, 1, stride)
@@ -189,16 +198,30 @@ def add_bias(x: keras.KerasTensor, bias: keras.KerasTensor) -> keras.KerasTensor
 def batch_norm(
     x: keras.KerasTensor, scale: keras.KerasTensor, offset: keras.KerasTensor, epsilon: float
 ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-    """Return (N, H, W, C) normalised by TensorFlow's one kernel, the mean and unbiased variance."""
-    import tensorflow as tf
+    """Return (N, H, W, C) normalised, its mean and variance, by one kernel where there is one."""
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
 
-    return tf.raw_ops.FusedBatchNormV3(
-        x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
-    )[:3]
+        y, mean, variance = tf.raw_ops.FusedBatchNormV3(
+            x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
+        )[:3]
+        count = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)
+        return y, mean, variance * ((count - 1) / count)  # it returns the unbiased one
+    if keras.backend.backend() == "torch":
+        import torch
+
+        y, mean, inverse = torch.native_batch_norm(
+            x.permute(0, 3, 1, 2), scale, offset, None, None, True, 0.0, epsilon
+        )
+        return y.permute(0, 2, 3, 1), mean, ops.relu(inverse**-2 - epsilon)
+    wide = ops.cast(x, "float32")  # XLA makes one kernel of it
+    mean, variance = ops.moments(wide, (0, 1, 2))
+    y = ops.batch_normalization(wide, mean, variance, -1, offset, scale, epsilon)
+    return ops.cast(y, x.dtype), mean, variance
 
 
 class FusedBatchNorm(keras.layers.Layer):
-    """A convolution's bias and a BatchNormalization, computed by TensorFlow's one kernel for it.
+    """A convolution's bias and a BatchNormalization, computed in one kernel.
 
     A batch's mean is taken off, and the bias with it: in training it counts in the moving mean
     alone.
@@ -217,14 +240,9 @@ class FusedBatchNorm(keras.layers.Layer):
         norm, bias = self.norm, self.conv.bias
         if not (training and self.trainable):
             return norm(add_bias(x, ops.cast(bias, x.dtype)), training=False)
-        import tensorflow as tf
-
-        bias = tf.cast(bias, norm.beta.dtype)
+        bias = ops.cast(bias, norm.beta.dtype)
         offset = norm.beta + 0 * bias  # its gradient is 0, and no warning that it has none
         y, mean, variance = batch_norm(x, norm.gamma, offset, norm.epsilon)
-        # The kernel returns the unbiased variance; Keras keeps the biased one.
-        count = tf.cast(tf.size(x) // x.shape[-1], variance.dtype)
-        variance *= (count - 1) / count
         for moving, value in ((norm.moving_mean, mean + bias), (norm.moving_variance, variance)):
             moving.assign(moving * norm.momentum + value * (1 - norm.momentum))
         return y

@@ -1,0 +1,73 @@
+"""The backend that Keras computes on: TensorFlow, JAX or PyTorch."""
+
+import importlib.util
+import os
+import sys
+import tempfile
+from types import ModuleType
+
+from classifier.cli import keep_freed_memory, printable
+from classifier.errors import UserError
+
+# The first that is installed is taken, unless KERAS_BACKEND says otherwise.
+REQUIREMENTS = {
+    "tensorflow": "requirements.txt",
+    "jax": "requirements-jax.txt",
+    "torch": "requirements-torch.txt",
+}
+
+
+def chosen() -> str:
+    """Return the name of the backend that Keras is started on, installed or not."""
+    first = next(filter(importlib.util.find_spec, REQUIREMENTS), "tensorflow")
+    return os.environ.get("KERAS_BACKEND") or first
+
+
+def lacking() -> str:
+    """Return why Keras cannot be started, and the remedy, in a line; "" where it can."""
+    name = chosen()
+    if name not in REQUIREMENTS:
+        return f"KERAS_BACKEND: {printable(name)} is none of {', '.join(REQUIREMENTS)}"
+    for package in ("keras", name):
+        if not importlib.util.find_spec(package):
+            return f"{package} is not installed: pip install -r {REQUIREMENTS[name]}"
+    return ""
+
+
+def start_keras() -> ModuleType:
+    """Import and return Keras and its backend without the backend's start-up notes on the terminal.
+
+    They come from compiled code before any Python setting is read, hence by file descriptor; where
+    the import fails they are shown.
+
+    Raises:
+        UserError: it is not installed, or KERAS_BACKEND names none.
+    """
+    if reason := lacking():
+        raise UserError(reason)
+    os.environ["KERAS_BACKEND"] = chosen()
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow itself takes oneDNN's kernels only where AVX-512 has units for networks; with
+    # AVX2 alone training was 2.3 times as fast with them (64x64, 2 cores of an AMD EPYC).
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    keep_freed_memory()
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            import keras
+
+            if keras.backend.backend() != "torch":  # for which Keras has no list
+                keras.distribution.list_devices()  # the first look at them has notes of its own
+        except Exception as error:
+            notes.seek(0)
+            os.write(shown, notes.read())
+            if not isinstance(error, ImportError):
+                raise
+            remedy = f"pip install -r {REQUIREMENTS[chosen()]}"
+            raise UserError(f"{chosen()} does not start: {error}; {remedy}") from error
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+    return keras
