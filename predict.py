@@ -234,9 +234,10 @@ def with_keras(
     Raises:
         UserError: Keras or its backend is not installed.
     """
-    if reason := backend.lacking():
-        raise UserError(f"{reason}, or use --runtime numpy")
-    backend.start_keras()
+    try:
+        backend.start_keras()
+    except UserError as error:
+        raise UserError(f"{error}, or use --runtime numpy") from error
     from classifier.training.fused import features_of
     from classifier.training.precision import POLICIES
 

@@ -23,6 +23,7 @@ from classifier.training.run import (
     Run,
     checkpoint_folder,
     code_version,
+    discard,
     in_words,
     load,
     start_or_resume,
@@ -199,6 +200,8 @@ def main() -> int:
                 from classifier.training.fit import fit
 
                 network = build(arrays, recipe, args.init, fresh=not run.begun)
+                if run is fresh:  # not before all that may fail is done
+                    discard(folder)
                 if args.print_summary:
                     network.summary()
                 logs = args.logs / run.id if args.tensorboard_vis else None
@@ -238,8 +241,8 @@ def start_backend(run: Run) -> None:
     run.backend = run.backend or name
     if run.backend != name:
         raise UserError(
-            f"KERAS_BACKEND: it is {name}, the run to resume began with {run.backend}: "
-            "give that, or --restart"
+            f"KERAS_BACKEND: it is {cli.printable(name)}, the run to resume began with "
+            f"{run.backend}: give that, or --restart"
         )
     keras = backend.start_keras()
     deterministic = run.arguments["deterministic"]

@@ -1,12 +1,13 @@
 """The repository's own side of the benchmarks: contestants for speed.py.
 
-python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen] [deterministic]
-                                                    "fit N", "bare N" without fit
+python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen] [deterministic] [float32] [plain]
+                                                    "fit N"; on TensorFlow "bare N", without fit
 python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE                 on one core
 python benchmarks/ours.py matmul FORMAT
 python benchmarks/ours.py epoch ARRAYS              no turns: an epoch of a small network
 """
 
+import importlib.metadata
 import json
 import math
 import os
@@ -35,7 +36,7 @@ PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 
 def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
-    """Train as train.py does, pausing between turns; "frozen" as in rivals.py."""
+    """Train as train.py does, pausing between turns; "frozen" as in rivals.py, "plain" Keras'."""
     keras = backend.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
@@ -47,7 +48,8 @@ def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
     if "deterministic" in how:
         keras.utils.set_random_seed(0)
         precision.make_deterministic()
-    chosen, why = precision.choose("auto", "deterministic" in how)
+    asked = "float32" if "float32" in how else "auto"
+    chosen, why = precision.choose(asked, "deterministic" in how)
     keras.config.set_dtype_policy(precision.POLICIES[chosen])
     turns, size = Turns(), int(batch_size)
 
@@ -64,9 +66,11 @@ def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
             if self.turn_began:
                 turns.answer(time.perf_counter() - self.turn_began)
             else:
-                self.batches = batches_in_memory(arrays, size)
-                bare(self.model, self.batches, WARM)
+                if keras.backend.backend() == "tensorflow":
+                    self.batches = batches_in_memory(arrays, size)
+                    bare(self.model, self.batches, WARM)
                 turns.ready(
+                    version=importlib.metadata.version(keras.backend.backend()),
                     batch=size,
                     format=chosen,
                     why=why,
@@ -80,6 +84,8 @@ def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
             self.turn_began = time.perf_counter()
 
     fit.Keeper = Paced
+    if "plain" in how:
+        fit.fuse = lambda network, *_: network
     with Arrays(path) as arrays, tempfile.TemporaryDirectory() as folder:
         fit.fit(network_for(arrays, recipe), arrays, recipe, run_of(recipe, size), Path(folder))
 

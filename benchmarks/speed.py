@@ -299,11 +299,13 @@ def deterministic():
         }  # fmt: skip
 
 
-def trainer(size: int, *how: str):
-    """Return a contestant: `fit` on arrays of `size` pixels."""
+def trainer(size: int, *how: str, python: str = sys.executable):
+    """Return a contestant: `fit` on arrays of `size` pixels, in Python's environment."""
     recipe, batch, frozen = TRAININGS[size]
     arrays = made("arrays", size, 16160 if size == 64 else 1616)
-    return contestant(OURS, "train", arrays, recipe, batch, *filter(None, [frozen, *how]))
+    return contestant(
+        OURS, "train", arrays, recipe, batch, *filter(None, [frozen, *how]), python=python
+    )
 
 
 def paced(who: Contestant, seconds: float, word: str = "fit"):

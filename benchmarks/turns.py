@@ -111,9 +111,11 @@ class Contestant:
 
 
 @contextlib.contextmanager
-def contestant(*command: str, limit: float = 300) -> Iterator[Contestant]:
+def contestant(
+    *command: str, limit: float = 300, python: str = sys.executable
+) -> Iterator[Contestant]:
     """Start a Contestant, and end it after the block."""
-    started = Contestant([sys.executable, *map(str, command)], limit)
+    started = Contestant([python, *map(str, command)], limit)
     try:
         yield started
     finally:

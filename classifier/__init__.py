@@ -5,8 +5,8 @@ training    arrays -> model; the only room that imports Keras as it is imported
 prediction  model -> probabilities
 evaluation  how good a model is
 
-What all rooms stand on lies beside them: the architecture as data, errors, command lines, files,
-seeds, the processor and work on all its cores.
+What all rooms stand on lies beside them: the architecture as data, Keras' backend, errors, command
+lines, files, seeds, the processor and work on all its cores.
 """
 
 __version__ = "0.2.0"

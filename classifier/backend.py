@@ -23,6 +23,11 @@ def chosen() -> str:
     return os.environ.get("KERAS_BACKEND") or first
 
 
+def remedy() -> str:
+    """Return the command that installs what the scripts need on this backend."""
+    return f"pip install -r {REQUIREMENTS.get(chosen(), 'requirements.txt')}"
+
+
 def lacking() -> str:
     """Return why Keras cannot be started, and the remedy, in a line; "" where it can."""
     name = chosen()
@@ -30,7 +35,7 @@ def lacking() -> str:
         return f"KERAS_BACKEND: {printable(name)} is none of {', '.join(REQUIREMENTS)}"
     for package in ("keras", name):
         if not importlib.util.find_spec(package):
-            return f"{package} is not installed: pip install -r {REQUIREMENTS[name]}"
+            return f"{package} is not installed: {remedy()}"
     return ""
 
 
@@ -41,7 +46,7 @@ def start_keras() -> ModuleType:
     the import fails they are shown.
 
     Raises:
-        UserError: it is not installed, or KERAS_BACKEND names none.
+        UserError: it is not installed or does not start, or KERAS_BACKEND names none.
     """
     if reason := lacking():
         raise UserError(reason)
@@ -63,10 +68,9 @@ def start_keras() -> ModuleType:
         except Exception as error:
             notes.seek(0)
             os.write(shown, notes.read())
-            if not isinstance(error, ImportError):
-                raise
-            remedy = f"pip install -r {REQUIREMENTS[chosen()]}"
-            raise UserError(f"{chosen()} does not start: {error}; {remedy}") from error
+            reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+            reason = f"{chosen()} does not start: {printable(reason)}"
+            raise UserError(f"{reason}; {remedy()}") from error
         finally:
             os.dup2(shown, 2)
             os.close(shown)

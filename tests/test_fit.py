@@ -109,12 +109,12 @@ def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
 @pytest.mark.parametrize(
     "error",
     [
-        None,  # TensorFlow's own
+        None,  # the backend's own
         "RESOURCE_EXHAUSTED: Out of memory allocating 96 bytes.",
         "CUDA out of memory. Tried to allocate 2.00 MiB.",
         "DefaultCPUAllocator: can't allocate memory: you tried to allocate 96 bytes.",
     ],
-    ids=["TensorFlow", "JAX", "PyTorch, GPU", "PyTorch, CPU"],
+    ids=["its own", "JAX", "PyTorch, GPU", "PyTorch, CPU"],
 )
 def test_a_batch_too_large_for_the_memory_is_one_line(
     network, tiny_arrays, tmp_path, monkeypatch, error

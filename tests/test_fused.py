@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 from small import small_network
 
-from classifier.training.fused import convolve, fuse
+from classifier.training.fused import batch_norm, convolve, fuse
 from resnet50 import resnet50
 
 pytestmark = pytest.mark.usefixtures("eager")
@@ -108,6 +108,24 @@ def test_frozen_stages_stay_and_the_others_take_kerass_step():
             assert np.linalg.norm(value - wanted[path]) <= 0.1 * change + 1e-3, path
             followed = "res" in path and path.endswith("bias")  # by a BatchNorm
             assert (value != before[path]).any() != followed, path
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rounding"), [("float32", 1e-4), ("float16", 1e-2), ("bfloat16", 0.1)]
+)
+def test_batches_are_normalised_and_their_statistics_have_float32s_precision(dtype, rounding):
+    x = RANDOM.normal(3, 2, (4, 5, 6, 7)).astype(np.float32)
+    x[..., 0] = 1.5  # a channel of no variance
+    x = ops.cast(x, dtype)
+    scale, offset = (RANDOM.uniform(0.5, 1.5, 7).astype(np.float32) for _ in range(2))
+    y, *moments = batch_norm(x, *map(ops.convert_to_tensor, (scale, offset)), 1e-5)
+    assert keras.backend.standardize_dtype(y.dtype) == dtype
+    x, y, mean, variance = (ops.convert_to_numpy(ops.cast(z, "float32")) for z in (x, y, *moments))
+    np.testing.assert_allclose(mean, x.mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(variance, x.var((0, 1, 2)), rtol=1e-5, atol=1e-9)
+    assert (variance >= 0).all()
+    wanted = (x - mean) / np.sqrt(variance + 1e-5) * scale + offset
+    np.testing.assert_allclose(y, wanted, atol=rounding)
 
 
 @pytest.mark.parametrize(

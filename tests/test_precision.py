@@ -7,6 +7,7 @@ import keras
 import pytest
 
 from classifier import backend
+from classifier.errors import UserError
 from classifier.processor import cpu_flags
 from classifier.training import precision, trial
 
@@ -73,6 +74,8 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
 
     cuda = SimpleNamespace(device_count=lambda: gpus, get_device_capability=lambda: (capability, 0))
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    device = SimpleNamespace(type="cuda" if gpus else "cpu")
+    monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
     monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
     monkeypatch.setattr(keras.distribution, "list_devices", no_list)
     monkeypatch.setattr(precision, "cpu_flags", lambda path="": set())
@@ -95,3 +98,34 @@ def test_a_processors_units_for_bfloat16_are_named(monkeypatch, flags, end):
     monkeypatch.setattr(precision.processor, "name", lambda: "Abacus")
     monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
     assert precision.device().endswith(f" cores of Abacus{end}")
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [("9.0", "bfloat16"), ("7.5", "float16"), (None, "bfloat16")]
+)
+def test_jax_tells_the_capability_of_its_first_gpu(monkeypatch, capability, expected):
+    gpu = SimpleNamespace(**{"compute_capability": capability} if capability else {})
+    monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda: [gpu]))
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(precision, "devices", lambda: ["gpu:0"])
+    assert precision.choose("auto")[0] == expected
+
+
+@pytest.mark.parametrize(("name", "gpu"), [("tensorflow", 0), ("torch", 0), ("jax", 0), ("jax", 1)])
+def test_each_backend_is_told_to_compute_the_same_bits(monkeypatch, name, gpu):
+    told = []
+    monkeypatch.setattr(keras.backend, "backend", lambda: name)
+    monkeypatch.setattr(precision, "devices", lambda: ["gpu:0" if gpu else "cpu:0"])
+    experimental = SimpleNamespace(enable_op_determinism=lambda: told.append("tensorflow"))
+    config = SimpleNamespace(experimental=experimental)
+    monkeypatch.setitem(sys.modules, "tensorflow", SimpleNamespace(config=config))
+    torch = SimpleNamespace(use_deterministic_algorithms=lambda on: told.append("torch"))
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    if gpu:
+        with pytest.raises(UserError, match=f"set XLA_FLAGS={precision.JAX_FLAG}"):
+            precision.make_deterministic()
+        monkeypatch.setenv("XLA_FLAGS", f"--a {precision.JAX_FLAG}")
+    precision.make_deterministic()
+    assert told == [name] * (name != "jax")

@@ -13,7 +13,13 @@ from classifier import __version__
 from classifier.errors import UserError
 from classifier.training import checkpoint
 from classifier.training import run as run_module
-from classifier.training.run import Run, checkpoint_folder, code_version, start_or_resume
+from classifier.training.run import (
+    Run,
+    checkpoint_folder,
+    code_version,
+    discard,
+    start_or_resume,
+)
 
 ARGUMENTS = {"recipe": "scratch", "num_epochs": 5, "learning_rate": 0.1}
 
@@ -147,9 +153,13 @@ def test_a_fresh_run_removes_what_an_earlier_one_left(tmp_path, keep):
         keep(earlier)
         fresh = run_with()
         assert start_or_resume(fresh, tmp_path, resume=False, restart=restart) is fresh
+        assert all((tmp_path / name).exists() for name in ("latest.h5", "best.h5"))
+        discard(tmp_path)
         assert list(tmp_path.iterdir()) == []
     (tmp_path / "best.h5").write_text("of a run that was stopped before its first checkpoint")
-    start_or_resume(run_with(), tmp_path, resume=True, restart=False)
+    fresh = run_with()
+    assert start_or_resume(fresh, tmp_path, resume=True, restart=False) is fresh
+    discard(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

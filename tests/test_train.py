@@ -29,7 +29,7 @@ from classifier.evaluation.evaluate import Judge, figures
 from classifier.hdf5 import read_json, write_json
 from classifier.prediction import model_file
 from classifier.prediction.verdict import Head
-from classifier.training import assess, fit, head, precision, range_test
+from classifier.training import assess, fit, head, precision, pretrained, range_test
 from classifier.training.callback import Keeper
 from classifier.training.recipes import RECIPES
 from classifier.training.run import Run, load
@@ -210,6 +210,23 @@ def test_a_run_stays_on_its_backend(folder, monkeypatch, capsys):
         patch.setenv("KERAS_BACKEND", "other")
         run_train(*words, "--resume")
     assert run_train(*words, "--resume") == 0
+
+
+def test_an_earlier_run_stays_where_keras_or_the_weights_cannot_be_had(copied, monkeypatch):
+    kept = copied.parent / "checkpoints/model"
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+
+    def fails(*_):
+        raise UserError("no network")
+
+    words = (*SHORT, "--model", copied, "--restart")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="is none of"):
+        patch.setenv("KERAS_BACKEND", "none")
+        run_train(*words)
+    monkeypatch.setattr(pretrained, "load_imagenet", fails)
+    with pytest.raises(UserError, match="no network"):
+        run_train(*words, "--init", "imagenet", "--recipe", "finetune")
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])

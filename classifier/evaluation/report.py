@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from classifier import backend
 from classifier.data.images import scaled
 from classifier.errors import UserError
 from classifier.evaluation import metrics, pictures
@@ -120,7 +121,7 @@ def check_packages() -> None:
     """Raise UserError where a package is missing that a report needs, hours before it is made."""
     for name in ("jinja2", "matplotlib", "scipy", "sklearn"):
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"{name} is not installed: pip install -r requirements.txt")
+            raise UserError(f"{name} is not installed: {backend.remedy()}")
 
 
 def confused(report: Report) -> list[dict]:

@@ -95,7 +95,7 @@ def fit(
     if logs is not None:
         from classifier.training.tensorboard import TensorBoard
 
-        board = TensorBoard(logs, batches)
+        board = TensorBoard(logs, batches, run.epochs_done)
         callbacks.insert(1, board)  # for the Keeper may end the epoch's hooks
 
     def regression():

@@ -89,7 +89,9 @@ def devices() -> list[str]:
         return keras.distribution.list_devices()
     import torch  # for which Keras has no list
 
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] or ["cpu:0"]
+    kind = keras.ops.zeros(()).device.type
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    return [f"{kind}:{number}" for number in range(count)]
 
 
 def gpus() -> list[str]:
@@ -107,7 +109,7 @@ def device() -> str:
 
 
 def _compute_capability():
-    """Return the first NVIDIA GPU's compute capability (major), or None if the backend hides it."""
+    """Return the first NVIDIA GPU's compute capability (major); None for what is none."""
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -121,4 +123,7 @@ def _compute_capability():
         import torch
 
         return torch.cuda.get_device_capability()[0]
-    return None
+    import jax
+
+    version = getattr(jax.devices()[0], "compute_capability", None)  # "9.0"
+    return version and int(version.split(".")[0])

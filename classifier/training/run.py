@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from classifier import __version__
+from classifier.backend import REQUIREMENTS
 from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
@@ -152,10 +153,11 @@ class Run:
         if not isinstance(arguments, dict) or "recipe" not in arguments:
             raise ValueError("no run")
         run = cls(**value)
-        texts = (run.fingerprint, run.id, run.code, run.backend, run.leak)
+        texts = (run.fingerprint, run.id, run.code, run.leak)
         sound = (
             all(isinstance(text, str) for text in texts)
             and type(arguments.get("num_epochs")) is int
+            and run.backend in ("", *REQUIREMENTS)
             and run.precision in ("", *precision.POLICIES)
             and RUN_ID.fullmatch(run.id)
             and not NO_NAME.search(run.leak)
@@ -217,9 +219,6 @@ def load(path: Path) -> Run:
 def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Run:
     """Return the run to go on with: `fresh`, or the one whose checkpoint lies in `folder`.
 
-    Before a fresh run begins, what an earlier one left in the folder is removed, so that neither
-    its best epoch nor its checkpoint can be taken for this run's.
-
     Args:
         fresh: the run that these arguments would begin.
         folder: with latest.h5 and best.h5, if there are any.
@@ -245,9 +244,13 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
             )
     elif resume:
         print("no checkpoint yet: starting from the beginning")
+    return fresh
+
+
+def discard(folder: Path) -> None:
+    """Remove what an earlier run left in a folder, that nothing of it be taken for another's."""
     for name in ("latest.h5", "best.h5"):
         (folder / name).unlink(missing_ok=True)
-    return fresh
 
 
 def _check_same(kept, fresh):

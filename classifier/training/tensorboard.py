@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from PIL import Image
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.plugins.hparams import summary_v2 as hparams
 from tensorboard.plugins.image import metadata as image_metadata
@@ -33,12 +33,15 @@ class Events:
 
     Args:
         folder: made with the first entry.
+        step: of the first entry. What TensorBoard finds in earlier files of it and later steps is
+            of a run that was stopped before it was kept, and left out.
 
     Raises:
         OSError: with the file's name, by each method: it cannot be written.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, step: int = 0):
+        self.begin = Event(step=step, session_log=SessionLog(status=SessionLog.START))
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self.path = folder / name
 
@@ -69,12 +72,13 @@ class Events:
 
     def _write(self, summary, step):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        entries = [Event(wall_time=time.time(), step=step, summary=summary)]
+        entries = [Event(step=step, summary=summary)]
         if not self.path.exists():
-            entries.insert(0, Event(wall_time=time.time(), file_version="brain.Event:2"))
+            entries = [Event(file_version="brain.Event:2"), self.begin, *entries]
         try:
             with self.path.open("ab") as file:
                 for entry in entries:
+                    entry.wall_time = time.time()
                     RecordWriter(file).write(entry.SerializeToString())
         except OSError as error:
             error.filename = str(self.path)  # which it has not where the disk is full
@@ -87,11 +91,13 @@ class TensorBoard(keras.callbacks.Callback):
     Args:
         folder: the run's own folder below the log folder.
         batches: Batches of the training split.
+        epoch: number of the first epoch to come, from 0.
     """
 
-    def __init__(self, folder: Path, batches: Batches):
+    def __init__(self, folder: Path, batches: Batches, epoch: int):
         super().__init__()
-        self.train, self.validation = Events(folder / "train"), Events(folder / "validation")
+        self.train = Events(folder / "train", epoch)
+        self.validation = Events(folder / "validation", epoch)
         self.batches = batches
 
     def on_train_begin(self, logs=None):
