@@ -69,6 +69,14 @@ def test_the_table_of_faults_is_that_of_its_figures(monkeypatch):
     assert faults.table(kept) in (ROOT / "README.md").read_text()
 
 
+def test_the_table_of_backends_is_that_of_its_figures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import reach
+
+    kept = json.loads((ROOT / "benchmarks/results/reach.json").read_text())
+    assert reach.table(kept) in (ROOT / "README.md").read_text()
+
+
 def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import insight
