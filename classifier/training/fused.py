@@ -10,9 +10,9 @@ small feature maps image by image. Images/s at batch 32, bfloat16, on 2 cores of
     and small maps by matrix products                   134
     BatchNorms frozen and folded into convolutions                 38
 
-In float32 at 64x64, on a Xeon without AMX, the first two took TensorFlow 2.21 from 47 to 76, PyTorch
-2.13 from 37 to 48, and JAX 0.10, whose 1x1 convolutions are slow on a processor whatever their
-size, from 13 to 46 (`make reach`).
+In float32 at 64x64, on a Xeon without AMX, the first two took TensorFlow 2.21 from 47 to 76,
+PyTorch 2.13 from 37 to 48, and JAX 0.10, whose 1x1 convolutions are slow on a processor whatever
+their size, from 13 to 46 (`make reach`).
 """
 
 import keras
