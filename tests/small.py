@@ -45,9 +45,6 @@ def random_network(size, classes, enlarge_to=0, seed=0):
                 weight.assign(random.uniform(0.5, 1.5, weight.shape))
             elif weight.name != "kernel":
                 weight.assign(random.normal(0, 0.1, weight.shape))
-            else:  # as Keras would, whose random numbers differ from backend to backend
-                scale = np.sqrt(2 / np.prod(weight.shape[:-2]) / sum(weight.shape[-2:]))
-                weight.assign(random.normal(0, scale, weight.shape))
     head = network.layers[-2].kernel
     head.assign(random.normal(0, 0.002, head.shape))  # probabilities not near 0 and 1
     return network
