@@ -56,20 +56,14 @@ class Kind:
 
 
 def main() -> int:
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
-    parser.add_argument("--seed", type=cli.integer(0), default=0, help="of what is random")
-    args = parser.parse_args()
-    for name in args.rows:
-        if name not in ROWS:
-            parser.error(f"no row {name}; the rows are {', '.join(ROWS)}")
+    seed = {"type": cli.integer(0), "default": 0, "help": "of what is random"}
+    args = records.parse_args(__doc__, ROWS, **seed)
     if args.table:
         print(table(records.kept(RESULTS, "make faults")))
         return 0
     began, lost = time.monotonic(), 0
     machine = records.environment(PACKAGES) | {"seed": args.seed}
-    for record in records_of(args.rows or list(ROWS), args.seed):
+    for record in records_of(args.rows, args.seed):
         name = record["name"]
         lost += record["lost"]
         records.keep(RESULTS, name, record, machine, order=list(ROWS))

@@ -1,6 +1,7 @@
 """The repository's own side of the benchmarks: contestants for speed.py.
 
-python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE [frozen] [deterministic] [float32] [plain]
+python benchmarks/ours.py train ARRAYS RECIPE BATCH_SIZE
+        [frozen] [deterministic] [float32] [plain] [augmented]
                                                     "fit N"; on TensorFlow "bare N", without fit
 python benchmarks/ours.py pipeline ARRAYS BATCH_SIZE                 on one core
 python benchmarks/ours.py matmul FORMAT
@@ -36,13 +37,18 @@ PIPELINE_CROP = 0.5  # as for --crop 0.5: crops and mirror images
 
 
 def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
-    """Train as train.py does, pausing between turns; "frozen" as in rivals.py, "plain" Keras'."""
+    """Train as train.py does, pausing between turns.
+
+    "frozen" is as in rivals.py, "plain" in Keras' own form, "augmented" on the recipe's crops and
+    mixtures instead of images as they are.
+    """
     keras = backend.start_keras()
     from classifier.training import fit
     from classifier.training.callback import Keeper
 
     # The regressions for the head come before and after the steps, and are not what is measured.
-    recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0, **PLAIN)
+    plain = {"progressive": False} if "augmented" in how else PLAIN
+    recipe = replace(RECIPES[recipe_name], head="random", refit=False, enlarge_to=0, **plain)
     if "frozen" in how:
         recipe = replace(recipe, norm="frozen", freeze_stages=1, learning_rate=0.001)
     if "deterministic" in how:
@@ -63,6 +69,7 @@ def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
             self.left -= 1
             if self.left:
                 return
+            float(logs["loss"])  # the turn ends when a GPU has computed its last step
             if self.turn_began:
                 turns.answer(time.perf_counter() - self.turn_began)
             else:
@@ -74,6 +81,7 @@ def train(path: str, recipe_name: str, batch_size: str, *how: str) -> None:
                     batch=size,
                     format=chosen,
                     why=why,
+                    device=precision.device(),
                     flops=size
                     * training_flops(arrays.image_size, len(arrays.classes), recipe.freeze_stages),
                 )

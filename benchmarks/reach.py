@@ -33,19 +33,13 @@ FORMS = {"ours": [], "Keras'": ["plain"]}
 
 
 def main() -> int:
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
-    args = parser.parse_args()
-    for name in args.rows:
-        if name not in ROWS:
-            parser.error(f"no row {name}; the rows are {', '.join(ROWS)}")
+    args = records.parse_args(__doc__, ROWS)
     if args.table:
         print(table(records.kept(RESULTS, "make reach")))
         return 0
     os.chdir(ROOT)
     machine = records.environment(PACKAGES)
-    for name in args.rows or ROWS:
+    for name in args.rows:
         began = time.perf_counter()
         record = {"name": name, **ROWS[name]()}
         records.keep(RESULTS, name, record, machine, order=list(ROWS))

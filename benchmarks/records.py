@@ -1,5 +1,6 @@
-"""What benchmarks keep: a JSON list of rows, each with the machine it was measured on."""
+"""What benchmarks share: their command line, and the JSON list of rows that they keep."""
 
+import argparse
 import importlib.metadata
 import json
 import platform
@@ -8,10 +9,33 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from classifier import processor
+from classifier import cli, processor
 from classifier.errors import UserError
 from classifier.files import atomic_write, make_folder
 from classifier.processor import cores, cpu_flags
+
+
+def parse_args(about: str, names: Sequence[str], **seed: object) -> argparse.Namespace:
+    """Return the flags of a benchmark: rows (all of `names` where none is given), and table.
+
+    Args:
+        about: the benchmark's docstring.
+        names: of its rows.
+        seed: options of a flag --seed, which it has where there are any.
+    """
+    parser = cli.Parser(description=about.splitlines()[0])
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(names))
+    parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
+    if seed:
+        parser.add_argument("--seed", **seed)
+    args = parser.parse_args()
+    for name in args.rows:
+        if name not in names:
+            parser.error(f"no row {name}; the rows are {', '.join(names)}")
+    if args.table and args.rows:
+        parser.error("argument --table: not allowed with rows")
+    args.rows = args.rows or list(names)
+    return args
 
 
 def environment(packages: Sequence[str]) -> dict:

@@ -1,6 +1,7 @@
 """The rivals' side of the benchmarks: plain PyTorch, and Keras' legacy ImageDataGenerator.
 
-python benchmarks/rivals.py train SIZE BATCH_SIZE FORMAT eager|compile [frozen]
+python benchmarks/rivals.py train SIZE BATCH_SIZE FORMAT eager|compile|reduce-overhead [frozen]
+python benchmarks/rivals.py matmul SIDE                                      bfloat16, on a GPU
 python benchmarks/rivals.py weights FILE
 python benchmarks/rivals.py predict WEIGHTS FOLDER FORMAT WORKERS
 python benchmarks/rivals.py legacy FOLDER SIZE
@@ -63,12 +64,17 @@ def resnet50():
 
 
 def train(size: str, batch_size: str, name: str, mode: str, frozen: str = "") -> None:
-    """Train on one batch in memory; where `frozen`, with conv1 and the BatchNorms as they are."""
+    """Train on one batch in memory; where `frozen`, with conv1 and the BatchNorms as they are.
+
+    The mode is PyTorch's own: "eager", "compile", or "reduce-overhead" for compile in that mode.
+    """
     import torch
     from torch import nn
 
     torch.set_num_threads(cores())
-    model = resnet50().to(memory_format=torch.channels_last).train()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
+    model = resnet50().to(device, memory_format=torch.channels_last).train()
     if frozen:
         model[0].requires_grad_(False)
         for module in model.modules():
@@ -80,22 +86,44 @@ def train(size: str, batch_size: str, name: str, mode: str, frozen: str = "") ->
     )  # fmt: skip
     loss_of = nn.CrossEntropyLoss(label_smoothing=0.1)
     batch = int(batch_size)
-    images = torch.randn(batch, 3, int(size), int(size)).to(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (batch,))
-    network = torch.compile(model) if mode == "compile" else model
+    images = torch.randn(batch, 3, int(size), int(size), device=device)
+    images = images.to(memory_format=torch.channels_last)
+    labels = torch.randint(CLASSES, (batch,), device=device)
+    network = model
+    if mode != "eager":
+        network = torch.compile(model, mode="default" if mode == "compile" else mode)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=name == "bfloat16"):
+        with torch.autocast(device, torch.bfloat16, enabled=name == "bfloat16"):
             loss = loss_of(network(images), labels)
         loss.backward()
         optimizer.step()
-        return loss.item()
+        return loss.detach()
 
     turns = Turns()
     for _ in range(WARM):
-        step()
-    turns.serve(step, batch=batch, format=name, mode=mode, threads=torch.get_num_threads())
+        float(step())
+    turns.serve(
+        step, float,
+        batch=batch, format=name, mode=mode, threads=torch.get_num_threads(),
+        device=torch.cuda.get_device_name() if device == "cuda" else device,
+    )  # fmt: skip
+
+
+def matmul(side: str) -> None:
+    """Multiply square matrices of bfloat16 random numbers on a GPU."""
+    import torch
+
+    a, b = (torch.randn(int(side), int(side), device="cuda", dtype=torch.bfloat16) for _ in "ab")
+    turns = Turns()
+    for _ in range(WARM):
+        (a @ b).sum().item()
+    # What a turn counts, elsewhere the images of a batch, are a product's FLOPs.
+    turns.serve(
+        lambda: a @ b, lambda product: product[0, 0].item(),
+        batch=2 * int(side) ** 3, device=torch.cuda.get_device_name(),
+    )  # fmt: skip
 
 
 def weights(path: str) -> None:
@@ -170,6 +198,7 @@ def legacy(folder: str, size: str) -> None:
 
 
 if __name__ == "__main__":
-    {"train": train, "weights": weights, "predict": predict, "legacy": legacy}[sys.argv[1]](
-        *sys.argv[2:]
-    )
+    contestants = {
+        "train": train, "matmul": matmul, "weights": weights, "predict": predict, "legacy": legacy,
+    }  # fmt: skip
+    contestants[sys.argv[1]](*sys.argv[2:])

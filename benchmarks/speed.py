@@ -65,22 +65,14 @@ class Row:
 
 
 def main() -> int:
-    parser = cli.Parser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
-    parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
-    args = parser.parse_args()
-    for name in args.rows:
-        if name not in ROWS:
-            parser.error(f"no row {name}; the rows are {', '.join(ROWS)}")
+    args = records.parse_args(__doc__, ROWS)
     if args.table:
-        if args.rows:
-            parser.error("argument --table: not allowed with rows")
         print(table(kept()))
         return 0
     os.chdir(ROOT)
     began, failed = time.perf_counter(), 0
     machine = records.environment(PACKAGES)
-    for name in args.rows or ROWS:
+    for name in args.rows:
         figures = measured(name)
         failed += "error" in figures
         keep(name, figures, machine)

@@ -149,14 +149,20 @@ class Turns:
     def answer(self, seconds: float) -> None:
         self._say(repr(seconds))
 
-    def serve(self, step: Callable[[], object], **details: object) -> None:
-        """Take turns of `step` to the end."""
+    def serve(
+        self,
+        step: Callable[[], object],
+        wait: Callable[[object], object] = lambda _: None,
+        **details: object,
+    ) -> None:
+        """Take turns of `step` to the end; each is over when `wait` has its last step's result."""
         self.ready(**details)
         while True:
             _, steps = self.wait()
             began = time.perf_counter()
             for _ in range(steps):
-                step()
+                last = step()
+            wait(last)
             self.answer(time.perf_counter() - began)
 
     def _say(self, text):

@@ -2,11 +2,12 @@
 
 import collections
 import contextlib
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
 from classifier.errors import UserError
@@ -44,6 +45,29 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
             raise UserError(
                 "a worker process was killed, for want of memory perhaps: lower --workers"
             ) from error
+
+
+@contextlib.contextmanager
+def processes(count: int) -> Iterator[Executor]:
+    """Start processes to submit work to, which end with the block, whatever is still to be done.
+
+    They are no copies of this process, whose threads a backend may have started.
+
+    Raises:
+        UserError: one of them was killed.
+    """
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(count, context, _follow_parent) as pool:
+        try:
+            yield pool
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a process that makes the batches was killed, for want of memory perhaps"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def threaded_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:

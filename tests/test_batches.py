@@ -1,8 +1,15 @@
+import os
+import shutil
+import signal
+
 import numpy as np
 import pytest
 
+from classifier.data import batch
 from classifier.data.arrays import Arrays
+from classifier.errors import UserError
 from classifier.training.batches import Batches
+from classifier.workers import processes
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +117,58 @@ def test_an_epoch_can_begin_within(arrays):
     rest, rest_labels = read(batches)
     np.testing.assert_array_equal(rest, whole[4 * 8 :])
     np.testing.assert_array_equal(rest_labels, labels[4 * 8 :])
+
+
+def test_processes_make_the_same_batches_ahead_of_time(arrays):
+    options = {"crop": 0.5, "mixup": 0.2}
+    here = Batches(arrays, "train", 8, 5, **options)
+    with processes(2) as pool:
+        apart = Batches(arrays, "train", 8, 5, **options)
+        apart.use(pool, 2)
+        for epoch, first, side in ((0, 0, 32), (0, 2, 32), (1, 0, 48)):
+            for batches in (here, apart):
+                batches.side = side
+                batches.start(epoch, first)
+            apart[0]  # as Keras does, to see what a batch looks like
+            assert len(apart.coming) == min(8, len(apart) - 1)
+            for mine, theirs in zip(read(here), read(apart), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+                assert mine.dtype == theirs.dtype
+        assert not apart.coming
+
+
+def test_a_file_that_is_replaced_gives_no_batch(tiny_arrays, tmp_path):
+    copy = tmp_path / "arrays.h5"
+    shutil.copy(tiny_arrays, copy)
+    with Arrays(copy) as opened, processes(1) as pool:
+        batches = Batches(opened, "train", 8, 5)
+        batches.use(pool, 1)
+        opened.description.__dict__["fingerprint"] = "another"
+        with pytest.raises(UserError, match="arrays.h5: replaced while"):
+            batches[0]
+
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_is_killed_is_one_line(arrays, monkeypatch):
+    monkeypatch.setattr("classifier.training.batches.made_apart", kill)
+    with pytest.raises(UserError, match="makes the batches was killed"), processes(1) as pool:
+        batches = Batches(arrays, "train", 8, 5)
+        batches.use(pool, 1)
+        batches[0]
+
+
+def test_rows_past_the_end_of_a_shortened_file_are_damage(tiny_arrays, tmp_path):
+    copy = tmp_path / "arrays.h5"
+    shutil.copy(tiny_arrays, copy)
+    with Arrays(copy) as opened:
+        last = opened.file["test"]["X"]
+        os.truncate(copy, last.id.get_offset() + last.nbytes - 1)
+        rows = np.arange(opened.count("test"))
+        assert len(opened.read("test", rows[:-1])[0]) == len(rows) - 1
+        with pytest.raises(UserError, match="arrays.h5: test/X is damaged; make it again"):
+            opened.read("test", rows)
+        with pytest.raises(UserError, match="arrays.h5: test/X is damaged; make it again"):
+            batch.made(opened, batch.Wanted("test", rows[::-1], 32, 0.0, 0.0, ()))

@@ -8,7 +8,7 @@ import pytest
 from classifier import cli
 from classifier.prediction import model_file
 from classifier.training import callback, checkpoint
-from classifier.training.callback import Keeper
+from classifier.training.callback import Callbacks, Keeper
 from classifier.training.run import Run
 
 STEPS = 3  # of an epoch
@@ -135,10 +135,36 @@ def test_a_val_loss_that_is_no_number_ends_the_run(tmp_path, kept, value):
     assert keeper.run.epochs_done == 1
 
 
+class Loss:
+    """A loss that a GPU may still compute: who makes a number of it waits."""
+
+    asked = False
+
+    def __init__(self, value):
+        self.value = value
+
+    def __float__(self):
+        self.asked = True
+        return self.value
+
+
+def test_no_step_is_waited_for_before_the_next_is_under_way(tmp_path, kept):
+    keeper = keeper_of(tmp_path)
+    losses = [Loss(1.0) for _ in range(STEPS)]
+    callbacks = Callbacks([keeper], model=keeper.model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    for batch, loss in enumerate(losses):
+        callbacks.on_train_batch_end(batch, {"loss": loss})
+        assert [loss.asked for loss in losses] == [n < batch for n in range(STEPS)]
+
+
 def test_a_train_loss_that_is_no_number_ends_the_epoch(tmp_path, kept):
     keeper = keeper_of(tmp_path)
+    keeper.on_train_begin()
     keeper.on_epoch_begin(0)
     keeper.on_train_batch_end(0, {"loss": math.nan})
+    keeper.on_train_batch_end(1, {"loss": math.nan})
     assert keeper.model.stop_training
     assert keeper.diverged
     keeper.on_epoch_end(0, {"loss": 1.0, "val_loss": 1.0, "val_accuracy": 0.5})
@@ -156,6 +182,16 @@ def test_a_signal_stops_the_run_once_the_step_is_kept(tmp_path, kept, monkeypatc
         keeper.on_train_batch_end(1, {"loss": 1.0})
     assert kept[1:] == [("latest.h5", 1.2)]
     assert keeper.run.images == 4 * (STEPS + 2)
+
+
+def test_no_checkpoint_is_kept_of_a_step_whose_loss_is_no_number(tmp_path, kept, monkeypatch):
+    keeper = keeper_of(tmp_path, save_every=9)
+    keeper.on_train_begin()
+    keeper.on_epoch_begin(0)
+    monkeypatch.setattr(cli, "_interrupted", True)
+    keeper.on_train_batch_end(0, {"loss": math.nan})
+    assert keeper.diverged
+    assert kept == []
 
 
 def test_a_signal_in_the_last_step_of_an_epoch_stops_the_run_at_its_end(

@@ -10,6 +10,7 @@ from small import small_network
 
 from classifier.data.arrays import Arrays
 from classifier.errors import UserError
+from classifier.training import fit as training
 from classifier.training.batches import Batches
 from classifier.training.fit import compiled, fit
 from classifier.training.optimizer import make_optimizer
@@ -104,6 +105,32 @@ def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
     assert "images of 36 pixels from epoch 2 on\nEpoch 2/3\n" in told
     assert len(run.history["val_loss"]) == 3
     assert run.history["val_loss"][-1] == pytest.approx(val["loss"], rel=1e-5)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_run_whose_batches_processes_make_ends_alike(larger_arrays, tmp_path, monkeypatch):
+    used, histories, use = [], [], Batches.use
+    monkeypatch.setattr(Batches, "use", lambda self, *how: used.append(how[1]) or use(self, *how))
+    recipe = replace(Recipe(), num_epochs=2)
+    for count in (0, 2):
+        monkeypatch.setattr(training, "reading_processes", lambda count=count: count)
+        keras.utils.set_random_seed(0)
+        run = Run({**ARGUMENTS, "num_epochs": 2}, "print")
+        with small_network(), Arrays(larger_arrays) as arrays:
+            network = resnet50((48, 48, 3), 3, dropout=0)
+            training.fit(network, arrays, recipe, run, tmp_path)
+        histories.append(run.history["loss"])
+    assert used == [2]
+    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cores", "count"), [([], 16, 0), (["gpu:0"], 1, 1), (["gpu:0"], 4, 3), (["a"], 99, 8)]
+)
+def test_processes_make_batches_where_a_gpu_would_wait(monkeypatch, gpus, cores, count):
+    monkeypatch.setattr(training, "gpus", lambda: gpus)
+    monkeypatch.setattr(training, "cores", lambda: cores)
+    assert training.reading_processes() == count
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,11 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
     def no_list():
         raise AttributeError("'NoneType' object has no attribute 'list_devices'")
 
-    cuda = SimpleNamespace(device_count=lambda: gpus, get_device_capability=lambda: (capability, 0))
+    cuda = SimpleNamespace(
+        device_count=lambda: gpus,
+        get_device_capability=lambda: (capability, 0),
+        get_device_name=lambda number: f"Abacus {number}",
+    )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
     device = SimpleNamespace(type="cuda" if gpus else "cpu")
     monkeypatch.setattr(keras.ops, "zeros", lambda shape: SimpleNamespace(device=device))
@@ -82,7 +86,7 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
     assert backend.start_keras() is keras
     assert precision.devices() == ([f"cuda:{n}" for n in range(gpus)] or ["cpu:0"])
     assert precision.choose("auto")[0] == expected
-    assert ("cuda:0" if gpus else "cores of") in precision.device()
+    assert ("Abacus 0" if gpus else "cores of") in precision.device()
 
 
 @pytest.mark.parametrize(
@@ -104,11 +108,14 @@ def test_a_processors_units_for_bfloat16_are_named(monkeypatch, flags, end):
     ("capability", "expected"), [("9.0", "bfloat16"), ("7.5", "float16"), (None, "bfloat16")]
 )
 def test_jax_tells_the_capability_of_its_first_gpu(monkeypatch, capability, expected):
-    gpu = SimpleNamespace(**{"compute_capability": capability} if capability else {})
+    gpu = SimpleNamespace(device_kind="Abacus")
+    if capability:
+        gpu.compute_capability = capability
     monkeypatch.setitem(sys.modules, "jax", SimpleNamespace(devices=lambda: [gpu]))
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     monkeypatch.setattr(precision, "devices", lambda: ["gpu:0"])
     assert precision.choose("auto")[0] == expected
+    assert precision.device() == "Abacus"
 
 
 @pytest.mark.parametrize(("name", "gpu"), [("tensorflow", 0), ("torch", 0), ("jax", 0), ("jax", 1)])

@@ -12,6 +12,7 @@ and a dataset `description`, the JSON text of a Description.
 import contextlib
 import hashlib
 import itertools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -295,17 +296,27 @@ class Arrays:
 
         Args:
             split: "train", "val" or "test".
-            rows: int array (n,) of row numbers, each at most once, or a slice.
+            rows: int array (n,) of row numbers, or a slice.
 
         Returns:
             X uint8 (n, size, size, 3) and Y uint8 (n, classes), in the order asked for.
         """
         if isinstance(rows, slice):
             return self._part(split, "X", rows), self._part(split, "Y", rows)
-        order = np.argsort(rows)  # HDF5 reads rising row numbers only
-        back = np.argsort(order)
-        rising = rows[order]
-        return self._part(split, "X", rising)[back], self._part(split, "Y", rising)[back]
+        return self._rows(split, "X", rows), self._rows(split, "Y", rows)
+
+    def _rows(self, split, name, rows):
+        """Read rows past HDF5, whose selection of single ones took 25 times as long."""
+        with _damage(f"{self.path}: {split}/{name} is damaged; make it again"):
+            part = self.file[split][name]
+            place, size = part.id.get_offset(), part.nbytes // max(1, len(part))
+            if place is None:  # few bytes, which stand in its header
+                return part[()][rows]
+            file = self.file.id.get_vfd_handle()
+            read = bytearray().join(os.pread(file, size, place + size * int(r)) for r in rows)
+            if len(read) < size * len(rows):
+                raise OSError("the file has become shorter")
+            return np.frombuffer(read, part.dtype).reshape(len(rows), *part.shape[1:])
 
     def _part(self, split, name, rows=slice(None)):
         with _damage(f"{self.path}: {split}/{name} is damaged; make it again"):

@@ -125,7 +125,7 @@ def mixup(
     Returns:
         arrays of the same shapes and types.
     """
-    share = generator.beta(alpha, alpha)
+    share = np.float32(generator.beta(alpha, alpha))
 
     def mixed(values):
         return (1 - share) * values + share * np.roll(values, 1, axis=0)

@@ -1,15 +1,19 @@
 """Batches for Keras, read from the arrays file as they are needed."""
 
+from concurrent.futures import Executor
+
 import keras
 import numpy as np
 
 from classifier.data.arrays import Arrays
-from classifier.data.augment import cropped, mixup, resized
+from classifier.data.batch import Wanted, made, made_apart
 from classifier.seeds import generator
+
+AHEAD = 4  # batches that a process has made or is to make before they are taken
 
 
 class Batches(keras.utils.PyDataset):
-    """One split of an arrays file in batches; one batch is in memory at a time, whatever N.
+    """One split of an arrays file in batches; few are in memory at a time, whatever N.
 
     Each item is (images, labels): uint8 (B, side, side, 3) and float32 (B, classes).
 
@@ -47,7 +51,12 @@ class Batches(keras.utils.PyDataset):
         self.rows = np.arange(arrays.count(split))
         if not copies:
             self.rows = self.rows[arrays.copies(split) == 0]
+        self.pool, self.ahead, self.coming = None, 0, {}
         self.start()
+
+    def use(self, pool: Executor, processes: int) -> None:
+        """Have batches made ahead of time by the processes of a pool, for items read in order."""
+        self.pool, self.ahead = pool, AHEAD * processes
 
     def start(self, epoch: int = 0, first: int = 0) -> None:
         """Begin an epoch, number `epoch`, with its batch number `first`, both 0-based.
@@ -58,6 +67,9 @@ class Batches(keras.utils.PyDataset):
         self.order = self.rows.copy()
         if self.shuffle_seed is not None:
             generator("order", self.shuffle_seed, epoch).shuffle(self.order)
+        for future in self.coming.values():
+            future.cancel()
+        self.coming = {}  # {number of the batch: its Future}
 
     def __len__(self):
         return self.steps - self.first
@@ -71,15 +83,17 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         index += self.first
-        start = index * self.batch_size
-        images, labels = self.arrays.read(self.split, self.order[start : start + self.batch_size])
-        if self.crop or self.mixup:
-            random = generator("augmentation", self.shuffle_seed, self.epoch, index)
-        if self.crop:
-            images = np.stack([cropped(image, self.crop, random, self.side) for image in images])
-        elif self.side != self.arrays.image_size:
-            images = np.stack([resized(image, self.side) for image in images])
-        labels = labels.astype(np.float32)
-        if self.mixup:
-            images, labels = mixup(images, labels, self.mixup, random)
-        return images, labels
+        if self.pool is None:
+            return made(self.arrays, self._wanted(index))
+        coming = self.coming  # an epoch may begin while another thread still reads of the last
+        for later in range(index, min(index + 1 + self.ahead, self.steps)):
+            if later not in coming:
+                coming[later] = self.pool.submit(
+                    made_apart, self.arrays.path, self.arrays.fingerprint, self._wanted(later)
+                )
+        return coming.pop(index).result()
+
+    def _wanted(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        key = ("augmentation", self.shuffle_seed, self.epoch, index)
+        return Wanted(self.split, rows, self.side, self.crop, self.mixup, key)

@@ -14,6 +14,17 @@ from classifier.training import checkpoint
 from classifier.training.run import Run
 
 
+class Callbacks(keras.callbacks.CallbackList):
+    """Hands over a step's figures as the backend has them: a GPU may still compute them.
+
+    Keras' own makes numbers of them first, and waits for each step.
+    """
+
+    def on_train_batch_end(self, batch, logs=None):
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs)
+
+
 class Keeper(keras.callbacks.Callback):
     """Keeps the best epoch in best.h5 and the last checkpoint in latest.h5, and ends the run early.
 
@@ -56,6 +67,7 @@ class Keeper(keras.callbacks.Callback):
         self.save_every, self.save_every_minutes = save_every, save_every_minutes
         self.patience, self.patient_after, self.resumes = patience, patient_after, resumes
         self.diverged, self.plain, self.saved = False, None, None
+        self.loss = 0.0  # after the last step, as the backend has it
 
     def on_train_begin(self, logs=None):
         self.counted = time.monotonic()
@@ -68,6 +80,7 @@ class Keeper(keras.callbacks.Callback):
         self._keep_checkpoint()
 
     def on_epoch_begin(self, epoch, logs=None):
+        self.loss = 0.0
         self.restore()  # not before: at the start of an epoch Keras sets its metrics to 0
         self.counted = time.monotonic()
 
@@ -82,17 +95,15 @@ class Keeper(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         self.run.step += 1
         self.run.images += self.run.arguments["batch_size"]
-        if not math.isfinite(logs["loss"]):
-            self.diverged = self.model.stop_training = True
-            return
-        if self.run.step == self.steps:
-            return  # the epoch's end is near, and a checkpoint within an epoch has steps to come
+        # To ask for a step's loss is to wait for it: the one before is asked for. It is the epoch's
+        # mean, so none that is not finite is missed.
+        before, self.loss = self.loss, logs["loss"]
+        if not self._goes_on(before) or self.run.step == self.steps:
+            return  # at an epoch's end: a checkpoint within an epoch has steps to come
         self._keep_checkpoint_if(False)
 
     def on_epoch_end(self, epoch, logs=None):
-        if not all(math.isfinite(value) for name, value in logs.items() if name.endswith("loss")):
-            self.diverged = self.model.stop_training = True
-        if self.diverged:
+        if not all(self._goes_on(value) for name, value in logs.items() if name.endswith("loss")):
             return
         self._count_minutes()
         self.run.add_epoch(logs)
@@ -122,11 +133,19 @@ class Keeper(keras.callbacks.Callback):
             self._keep_best()
         self._keep_checkpoint()
 
+    def _goes_on(self, loss):
+        """Return whether training does; it ends where a loss is not a finite number."""
+        if not self.diverged and not math.isfinite(loss):
+            self.diverged = self.model.stop_training = True
+        return not self.diverged
+
     def _keep_checkpoint_if(self, due):
         """Keep one if it is due, its minutes are over or a signal came, which is raised then."""
         stop = cli.interrupted()
-        if due or stop or time.monotonic() - self.saved >= 60 * self.save_every_minutes:
-            self._keep_checkpoint()
+        late = time.monotonic() - self.saved >= 60 * self.save_every_minutes
+        if not (due or stop or late) or not self._goes_on(self.loss):
+            return
+        self._keep_checkpoint()
         if stop:
             raise KeyboardInterrupt
 

@@ -105,7 +105,27 @@ def device() -> str:
         flags = cpu_flags()
         units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
         return f"{cores()} cores of {processor.name()}{units}"
-    return ", ".join(devices())
+    return ", ".join(_name_of(number, name) for number, name in enumerate(devices()))
+
+
+def _name_of(number, name):
+    """Return the name of a GPU's model, where the backend knows it; else the device's."""
+    import keras
+
+    if not name.startswith(("gpu", "cuda")):
+        return name
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        gpu = tf.config.list_physical_devices("GPU")[number]
+        return tf.config.experimental.get_device_details(gpu).get("device_name", name)
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.get_device_name(number)
+    import jax
+
+    return jax.devices()[number].device_kind
 
 
 def _compute_capability():
