@@ -1,7 +1,7 @@
 """The rivals' side of the benchmarks: plain PyTorch, and Keras' legacy ImageDataGenerator.
 
 python benchmarks/rivals.py train SIZE BATCH_SIZE FORMAT eager|compile|reduce-overhead [frozen]
-python benchmarks/rivals.py matmul SIDE                                      bfloat16, on a GPU
+python benchmarks/rivals.py matmul SIDE                                            in bfloat16
 python benchmarks/rivals.py weights FILE
 python benchmarks/rivals.py predict WEIGHTS FOLDER FORMAT WORKERS
 python benchmarks/rivals.py legacy FOLDER SIZE
@@ -112,17 +112,18 @@ def train(size: str, batch_size: str, name: str, mode: str, frozen: str = "") ->
 
 
 def matmul(side: str) -> None:
-    """Multiply square matrices of bfloat16 random numbers on a GPU."""
+    """Multiply square matrices of bfloat16 random numbers."""
     import torch
 
-    a, b = (torch.randn(int(side), int(side), device="cuda", dtype=torch.bfloat16) for _ in "ab")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    a, b = (torch.randn(int(side), int(side)).to(device, torch.bfloat16) for _ in "ab")
     turns = Turns()
     for _ in range(WARM):
         (a @ b).sum().item()
     # What a turn counts, elsewhere the images of a batch, are a product's FLOPs.
     turns.serve(
         lambda: a @ b, lambda product: product[0, 0].item(),
-        batch=2 * int(side) ** 3, device=torch.cuda.get_device_name(),
+        batch=2 * int(side) ** 3,
     )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class Contestant:
     Args:
         command: words of the command line.
         limit: seconds it may take until it is ready.
+        env: environment variables it has beside this process'.
 
     Attributes:
         details: what it said of itself when it was ready.
@@ -55,11 +56,11 @@ class Contestant:
         UserError: it ended, or was not ready in time.
     """
 
-    def __init__(self, command: list[str], limit: float = 300):
+    def __init__(self, command: list[str], limit: float = 300, env: dict[str, str] | None = None):
         self.notes = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the process
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.notes, text=True,
-            start_new_session=True,
+            start_new_session=True, env={**os.environ, **(env or {})},
         )  # fmt: skip
         self.name = " ".join([Path(command[1]).name, *command[2:]])
         self.idle = {"seconds": 0.0, "cpu": 0.0}
@@ -112,10 +113,13 @@ class Contestant:
 
 @contextlib.contextmanager
 def contestant(
-    *command: str, limit: float = 300, python: str = sys.executable
+    *command: str,
+    limit: float = 300,
+    python: str = sys.executable,
+    env: dict[str, str] | None = None,
 ) -> Iterator[Contestant]:
     """Start a Contestant, and end it after the block."""
-    started = Contestant([python, *map(str, command)], limit)
+    started = Contestant([python, *map(str, command)], limit, env)
     try:
         yield started
     finally:

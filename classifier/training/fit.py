@@ -132,8 +132,13 @@ def fit(
                     initial_epoch=run.epochs_done,
                     shuffle=False,  # the batches have an order of their own for each epoch
                     callbacks=Callbacks(
-                        callbacks, True, True, models[side],
-                        verbose=verbose, epochs=recipe.num_epochs, steps=len(batches),
+                        callbacks,
+                        True,
+                        True,
+                        models[side],
+                        verbose=verbose,
+                        epochs=recipe.num_epochs,
+                        steps=len(batches),
                     ),
                     verbose=verbose,
                 )
