@@ -1,6 +1,8 @@
 """Which backend Keras is started on, and what is said where it cannot be."""
 
+import importlib.metadata
 import importlib.util
+import os
 
 import pytest
 from conftest import ROOT, assert_one_line_error, run
@@ -81,3 +83,21 @@ def test_a_backend_that_is_none_or_broken_is_one_line(tiny, tiny_arrays, tmp_pat
     assert_one_line_error(
         error, "torch does not start: No module named 'no_such_library'", "requirements-torch.txt"
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "expected"),
+    [
+        ("0.10.2", None, backend.GRAPHS),
+        ("0.11.2.dev1", "--a=1", f"--a=1 {backend.GRAPHS}"),
+        ("0.6.2", "--a=1", "--a=1"),
+        ("1.0", "--xla_gpu_enable_command_buffer=FUSION", "--xla_gpu_enable_command_buffer=FUSION"),
+    ],
+)
+def test_jax_is_asked_for_graphs_where_it_knows_them_and_the_user_has_not_spoken(
+    monkeypatch, version, flags, expected
+):
+    monkeypatch.setenv("XLA_FLAGS", flags or "")
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: version)
+    backend._ask_for_graphs()
+    assert os.environ["XLA_FLAGS"] == expected
