@@ -13,6 +13,7 @@ from typing import TypeVar
 from classifier.errors import UserError
 
 WAITING = 4  # results a worker that may wait to be taken
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -51,23 +52,26 @@ def ordered_map(function: Callable[[T], R], items: Iterable[T], workers: int) ->
 def processes(count: int) -> Iterator[Executor]:
     """Start processes to submit work to, which end with the block, whatever is still to be done.
 
-    They are no copies of this process, whose threads a backend may have started.
-
-    Raises:
-        UserError: one of them was killed.
+    They are no copies of this process, whose threads a backend may have started. One that is
+    killed breaks the pool: what is submitted then raises BrokenExecutor.
     """
-    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+    from concurrent.futures.process import ProcessPoolExecutor
 
     context = multiprocessing.get_context("forkserver")
     with ProcessPoolExecutor(count, context, _follow_parent) as pool:
+        # A signal to all while they start would end them, with a traceback each: it is kept back
+        # until they can leave it to the parent.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            with contextlib.suppress(OSError, EOFError):  # as it will be told of when work comes
+                for _ in range(count):
+                    pool.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             yield pool
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a process that makes the batches was killed, for want of memory perhaps"
-            ) from error
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(cancel_futures=True)
 
 
 def threaded_map(function: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -127,7 +131,9 @@ def _follow_parent():
     """Leave signals to the parent, and end when it ends, even if it was killed."""
     import multiprocessing.connection
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def watch():

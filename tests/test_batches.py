@@ -137,27 +137,34 @@ def test_processes_make_the_same_batches_ahead_of_time(arrays):
         assert not apart.coming
 
 
-def test_a_file_that_is_replaced_gives_no_batch(tiny_arrays, tmp_path):
-    copy = tmp_path / "arrays.h5"
-    shutil.copy(tiny_arrays, copy)
-    with Arrays(copy) as opened, processes(1) as pool:
-        batches = Batches(opened, "train", 8, 5)
-        batches.use(pool, 1)
-        opened.description.__dict__["fingerprint"] = "another"
-        with pytest.raises(UserError, match="arrays.h5: replaced while"):
-            batches[0]
-
-
 def kill(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def test_a_process_that_is_killed_is_one_line(arrays, monkeypatch):
-    monkeypatch.setattr("classifier.training.batches.made_apart", kill)
-    with pytest.raises(UserError, match="makes the batches was killed"), processes(1) as pool:
-        batches = Batches(arrays, "train", 8, 5)
-        batches.use(pool, 1)
-        batches[0]
+def other_file(*words):
+    return batch.made_apart(words[0], "another", words[2])
+
+
+def test_where_the_processes_fail_batches_are_made_here(arrays, monkeypatch, capsys):
+    wanted = read(Batches(arrays, "train", 8, 5, crop=0.5))
+    for fault, told in ((kill, "terminated abruptly"), (other_file, "tiny.h5 was replaced")):
+        monkeypatch.setattr("classifier.training.batches.made_apart", fault)
+        with processes(1) as pool:
+            batches = Batches(arrays, "train", 8, 5, crop=0.5)
+            batches.use(pool, 1)
+            found = read(batches)
+        for mine, theirs in zip(found, wanted, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: batches are made one by one from now on: ")
+        assert told in line
+
+
+def test_large_batches_are_few_ahead(arrays, monkeypatch):
+    monkeypatch.setattr("classifier.training.batches.AHEAD_BYTES", 3 * 8 * 32**2 * 3)
+    batches = Batches(arrays, "train", 8, 5)
+    batches.use(None, 4)
+    assert batches.ahead == 3
 
 
 def test_rows_past_the_end_of_a_shortened_file_are_damage(tiny_arrays, tmp_path):

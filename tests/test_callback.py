@@ -3,6 +3,7 @@
 import math
 from types import SimpleNamespace
 
+import keras
 import pytest
 
 from classifier import cli
@@ -151,12 +152,16 @@ class Loss:
 def test_no_step_is_waited_for_before_the_next_is_under_way(tmp_path, kept):
     keeper = keeper_of(tmp_path)
     losses = [Loss(1.0) for _ in range(STEPS)]
-    callbacks = Callbacks([keeper], model=keeper.model)
+    shown = []
+    bar = keras.callbacks.LambdaCallback(on_train_batch_end=lambda _, logs: shown.append(logs))
+    callbacks = Callbacks([keeper, bar], model=keeper.model)
     callbacks.on_train_begin()
     callbacks.on_epoch_begin(0)
-    for batch, loss in enumerate(losses):
+    callbacks.on_train_batch_end(0, {"loss": Loss(2.0)})
+    for batch, loss in enumerate(losses[1:], 1):
         callbacks.on_train_batch_end(batch, {"loss": loss})
-        assert [loss.asked for loss in losses] == [n < batch for n in range(STEPS)]
+        assert [loss.asked for loss in losses[1:]] == [n < batch for n in range(1, STEPS)]
+    assert shown == [{"loss": 2.0}, {"loss": 2.0}, {"loss": 1.0}]
 
 
 def test_a_train_loss_that_is_no_number_ends_the_epoch(tmp_path, kept):

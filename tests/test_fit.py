@@ -1,6 +1,7 @@
 """How a network is trained: traced once, and one line where the memory does not suffice."""
 
 import errno
+import sys
 from dataclasses import asdict, replace
 
 import keras
@@ -109,6 +110,7 @@ def test_val_is_judged_at_the_arrays_own_size_whatever_an_epochs_is(
 
 @pytest.mark.usefixtures("eager")
 def test_a_run_whose_batches_processes_make_ends_alike(larger_arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)  # with a bar
     used, histories, use = [], [], Batches.use
     monkeypatch.setattr(Batches, "use", lambda self, *how: used.append(how[1]) or use(self, *how))
     recipe = replace(Recipe(), num_epochs=2)

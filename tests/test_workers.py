@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 from classifier.errors import UserError
-from classifier.workers import Room, ordered_map, threaded_map
+from classifier.workers import Room, ordered_map, processes, threaded_map
 
 
 def square(number):
@@ -177,3 +177,16 @@ def test_threads_wait_for_room_and_have_no_more_than_there_is():
         raise OSError
     with room.taken(room.most):  # it was given back
         pass
+
+
+def test_processes_leave_signals_to_the_parent_and_end_with_the_block():
+    with processes(2) as pool:
+        assert pool.submit(leaves_signals_to_the_parent, 0).result()
+        assert pool.submit(unblocked).result()
+        waiting = [pool.submit(time.sleep, 0.2) for _ in range(20)]
+    assert not multiprocessing.active_children()
+    assert sum(future.cancelled() for future in waiting) > 10
+
+
+def unblocked():
+    return signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()

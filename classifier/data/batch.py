@@ -55,7 +55,7 @@ def made_apart(path: Path, fingerprint: str, wanted: Wanted) -> tuple[np.ndarray
     """
     arrays = _opened(path)
     if arrays.fingerprint != fingerprint:
-        raise UserError(f"{path}: replaced while it was trained on; put it back and --resume")
+        raise UserError(f"{path} was replaced")
     return made(arrays, wanted)
 
 

@@ -1,15 +1,18 @@
 """Batches for Keras, read from the arrays file as they are needed."""
 
+import sys
 from concurrent.futures import Executor
 
 import keras
 import numpy as np
 
+from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.data.batch import Wanted, made, made_apart
 from classifier.seeds import generator
 
-AHEAD = 4  # batches that a process has made or is to make before they are taken
+# Batches that a process has made or is to make before they are taken, and most bytes of all.
+AHEAD, AHEAD_BYTES = 4, 256 << 20
 
 
 class Batches(keras.utils.PyDataset):
@@ -55,8 +58,12 @@ class Batches(keras.utils.PyDataset):
         self.start()
 
     def use(self, pool: Executor, processes: int) -> None:
-        """Have batches made ahead of time by the processes of a pool, for items read in order."""
-        self.pool, self.ahead = pool, AHEAD * processes
+        """Have batches made ahead of time by the processes of a pool, for items read in order.
+
+        Where one is killed, or the pool breaks otherwise, they are made by this process again.
+        """
+        largest = self.batch_size * self.arrays.image_size**2 * 3
+        self.pool, self.ahead = pool, min(AHEAD * processes, AHEAD_BYTES // largest)
 
     def start(self, epoch: int = 0, first: int = 0) -> None:
         """Begin an epoch, number `epoch`, with its batch number `first`, both 0-based.
@@ -83,8 +90,16 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         index += self.first
-        if self.pool is None:
-            return made(self.arrays, self._wanted(index))
+        if self.pool is not None:
+            try:
+                return self._made_ahead(index)
+            except Exception as error:  # whatever it is, the file is open here, and has the batch
+                self.pool = None
+                reason = printable(str(error) or type(error).__name__)
+                print(f"note: batches are made one by one from now on: {reason}", file=sys.stderr)
+        return made(self.arrays, self._wanted(index))
+
+    def _made_ahead(self, index):
         coming = self.coming  # an epoch may begin while another thread still reads of the last
         for later in range(index, min(index + 1 + self.ahead, self.steps)):
             if later not in coming:

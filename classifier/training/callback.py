@@ -14,17 +14,6 @@ from classifier.training import checkpoint
 from classifier.training.run import Run
 
 
-class Callbacks(keras.callbacks.CallbackList):
-    """Hands over a step's figures as the backend has them: a GPU may still compute them.
-
-    Keras' own makes numbers of them first, and waits for each step.
-    """
-
-    def on_train_batch_end(self, batch, logs=None):
-        for callback in self.callbacks:
-            callback.on_train_batch_end(batch, logs)
-
-
 class Keeper(keras.callbacks.Callback):
     """Keeps the best epoch in best.h5 and the last checkpoint in latest.h5, and ends the run early.
 
@@ -164,3 +153,23 @@ class Keeper(keras.callbacks.Callback):
         self.plain = self.plain or model_file.build(info)  # in float32, without dropout
         self.plain.set_weights(self.network.get_weights())
         model_file.save(self.folder / "best.h5", self.plain, info)
+
+
+class Callbacks(keras.callbacks.CallbackList):
+    """Waits for no step, which a GPU may still compute: Keras' own makes numbers of its figures.
+
+    The Keeper has them as the backend does; the others, a progress bar for one, those of the step
+    before.
+    """
+
+    figures = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.figures = None
+        super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self.figures = self.figures or logs, logs
+        before = {name: float(value) for name, value in before.items()}
+        for callback in self.callbacks:
+            callback.on_train_batch_end(batch, logs if isinstance(callback, Keeper) else before)

@@ -24,9 +24,8 @@ from classifier.training.recipes import Recipe, image_sides
 from classifier.training.run import Run, describe, in_words
 from classifier.workers import processes
 
+MOST_READING = 8  # processes, each of which crops and mixes 6,000 images of 64 pixels a second
 # TensorFlow, JAX and PyTorch have errors of their own for it; these words stand in all of them.
-# A process crops and mixes 6,000 images of 64 pixels a second.
-MOST_READING = 8
 OUT_OF_MEMORY = re.compile("OOM when|out of memory|tried to allocate", re.IGNORECASE)
 
 
