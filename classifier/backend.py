@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 import tempfile
 from types import ModuleType
@@ -86,7 +87,8 @@ def start_keras() -> ModuleType:
 
 def _ask_for_graphs():
     """Add GRAPHS to JAX's settings, unless the user has settings of them."""
-    version = tuple(map(int, importlib.metadata.version("jax").split(".")[:2]))
+    version = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("jax"))
+    known = version is not None and tuple(map(int, version.groups())) >= SINCE
     flags = os.environ.get("XLA_FLAGS", "")
-    if version >= SINCE and GRAPHS.split("=")[0] not in flags:
+    if known and GRAPHS.split("=")[0] not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {GRAPHS}".strip()

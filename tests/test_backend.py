@@ -91,6 +91,7 @@ def test_a_backend_that_is_none_or_broken_is_one_line(tiny, tiny_arrays, tmp_pat
         ("0.10.2", None, backend.GRAPHS),
         ("0.11.2.dev1", "--a=1", f"--a=1 {backend.GRAPHS}"),
         ("0.6.2", "--a=1", "--a=1"),
+        ("of my own", None, ""),
         ("1.0", "--xla_gpu_enable_command_buffer=FUSION", "--xla_gpu_enable_command_buffer=FUSION"),
     ],
 )
