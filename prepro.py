@@ -1,4 +1,4 @@
-"""Turn a folder of photographs into train, val and test arrays: one HDF5 file.
+"""Turn a folder of photographs into train, val and test arrays: one HDF5 file, or shards of it.
 
 photographs -> decode -> group near-duplicates -> split -> augment train -> arrays
 
@@ -13,11 +13,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from classifier import cli
 from classifier.data import archive, build, sample
-from classifier.data.arrays import Arrays, Description, Example
+from classifier.data.arrays import (
+    MOST_SHARDS,
+    Arrays,
+    Description,
+    remove_unfinished,
+    shard_paths,
+    shard_pattern,
+)
 from classifier.data.audit import MOST, overlaps
 from classifier.data.duplicates import MAX_BITS, Groups
 from classifier.data.splits import LEAK_WARNING, SPLITS, protocols
@@ -58,6 +66,12 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="FILE",
         help="the arrays (default: the dataset path's name, .h5)",
+    )
+    add(
+        "--shards",
+        type=cli.integer(1, MOST_SHARDS),
+        default=1,
+        help="files to spread the arrays over, NAME-00001-of-... beside the output; 1: the output",
     )
     add("--image-size", type=cli.integer(32, 1024), default=64, help="pixels")
     add(
@@ -114,6 +128,8 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
         if folder.name in ("", ".."):
             folder = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay as they are
         args.output = folder.parent / f"{folder.name or 'arrays'}.h5"
+    if args.shards > 1 and args.output.suffix != ".h5":
+        parser.error(f"argument --output: {args.output} does not end in .h5, as shards need it to")
     if args.archive and same_file(args.archive, args.output):
         parser.error(f"argument --output: {args.output} is the file of --archive; give another")
     return args
@@ -129,12 +145,15 @@ def main() -> int:
     if background.is_dir():
         print(f"note: {background} is no category: kept apart", file=sys.stderr)
     protocol = protocols(args.val_per_class)[args.protocol]
-    if args.output.is_dir():
-        raise UserError(f"{args.output}: is a folder; --output needs a file")
+    paths = shard_paths(args.output, args.shards)
+    for path in paths:
+        if path.is_dir():
+            raise UserError(f"{path}: is a folder; --output needs a file")
     make_folder(args.output.parent)
 
     spool = args.output.with_name(f".{args.output.name}.photographs")
     with locked(args.output):
+        remove_unfinished(args.output)
         try:
             with progress("Decoding", len(files), "photographs") as done:
                 photographs = build.decode(
@@ -160,7 +179,7 @@ def main() -> int:
                 ],
             )
             with progress("Augmenting", sum(map(len, plan.values())), "images") as done:
-                build.write(args.output, plan, photographs, description, args.workers, done)
+                build.write(paths, plan, photographs, description, args.workers, done)
         finally:
             spool.unlink(missing_ok=True)
 
@@ -168,7 +187,8 @@ def main() -> int:
     report_untested(plan, photographs.classes)
     if protocol.leaks:
         print(f"warning: {LEAK_WARNING}")
-    print(f"arrays: {args.output}   next: {cli.shown('train.py', '--data', args.output)}")
+    made = shard_pattern(args.output, args.shards)
+    print(f"arrays: {made}   next: {cli.shown('train.py', '--data', made)}")
     return 0
 
 
@@ -224,7 +244,7 @@ def report_groups(groups: Groups, photographs: build.Photographs, verbose: bool)
 
 
 def report_shapes(
-    plan: dict[str, list[Example]], classes: list[str], size: int, verbose: bool
+    plan: dict[str, np.ndarray], classes: list[str], size: int, verbose: bool
 ) -> None:
     """Print numbers and shapes as the original does; where `verbose`, a table of classes."""
     for split, name in (("train", "training"), ("val", "validation"), ("test", "test")):
@@ -233,16 +253,16 @@ def report_shapes(
         print(f"X_{split} shape: ({count}, {size}, {size}, 3)")
         print(f"Y_{split} shape: ({count}, {len(classes)})")
     if verbose:
-        counts = {split: Counter(row.label for row in plan[split]) for split in SPLITS}
+        counts = {split: Counter(plan[split]["label"].tolist()) for split in SPLITS}
         width = max(5, *map(len, classes))
         print(f"{'class':{width}}  train    val   test")
         for number, name in enumerate(classes):
             print(f"{name:{width}} " + " ".join(f"{counts[split][number]:6}" for split in SPLITS))
 
 
-def report_untested(plan: dict[str, list[Example]], classes: list[str]) -> None:
+def report_untested(plan: dict[str, np.ndarray], classes: list[str]) -> None:
     """Name the classes with no photograph in test."""
-    untested = sorted(set(range(len(classes))) - {row.label for row in plan["test"]})
+    untested = sorted(set(range(len(classes))) - set(plan["test"]["label"].tolist()))
     if untested:
         some = ", ".join(classes[number] for number in untested[:5])
         more = f" and {len(untested) - 5} more" if len(untested) > 5 else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from classifier import backend, cli
-from classifier.data.arrays import Arrays
+from classifier.data.arrays import Arrays, files_of
 from classifier.errors import UserError
 from classifier.evaluation import card, report
 from classifier.files import locked, make_folder, same_file
@@ -47,7 +47,7 @@ def make_parser(recipe: str) -> cli.Parser:
 
     add = parser.add_argument_group("arrays and model").add_argument
     add("--data", type=Path, default=Path("datasets/caltech_101.h5"), metavar="FILE",
-        help="arrays of prepro.py")
+        help="arrays of prepro.py; of shards, their folder or a pattern")
     add("--model", type=Path, default=Path("models/resnet50.h5"), metavar="FILE",
         help="where the trained model goes")
     add("--init", default="scratch", metavar="{scratch,imagenet,FILE.h5}",
@@ -146,7 +146,7 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
             f"argument --model: {args.model.with_suffix('.md')}, where its card goes, is something "
             "else; give another name"
         )
-    if same_file(args.data, args.model):
+    if any(same_file(file, args.model) for file in files_of(args.data) or [args.data]):
         parser.error(f"argument --model: {args.model} is the file of --data; give another")
     if args.init == "scratch":
         for name, value in (("head", "random"), ("norm", "batch"), ("freeze_stages", 0)):
@@ -326,7 +326,7 @@ def finish(args: argparse.Namespace, arrays: Arrays, run: Run, folder: Path) -> 
     model_file.save(args.model, network, info)
     args.model.with_suffix(".md").unlink(missing_ok=True)  # an earlier model's card
     print(f"model: {args.model}")
-    title = f"{args.model.name} on test of {args.data.name}"
+    title = f"{args.model.name} on test of {args.data.absolute().name}"
     made = assess.report_on(judge, arrays, head, test, title)
     page = report.write(args.logs / run.id, made)
     card.write(args.model.with_suffix(".md"), args.model, made, page)

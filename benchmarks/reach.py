@@ -1,13 +1,18 @@
-"""Measure how far this program goes beyond its default: Keras' other backends.
+"""Measure how far this program goes beyond its default: other backends, very many examples.
 
 python benchmarks/reach.py            all rows; make reach does it with what they need installed
 python benchmarks/reach.py ROW ...    these rows; the others stay as they were measured here
-python benchmarks/reach.py --table    the README's table, from benchmarks/results/reach.json
+python benchmarks/reach.py --table    the tables kept in benchmarks/results/reach.json
+
+Each row is shown with the machine and commit that it was measured on.
 """
 
+import json
 import os
+import re
 import statistics
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import records  # noqa: E402
-from speed import paced, said, trainer  # noqa: E402
-from turns import interleave  # noqa: E402
+from speed import OURS, made, paced, run, said, scratch, trainer  # noqa: E402
+from turns import contestant, interleave  # noqa: E402
 
 from classifier import cli  # noqa: E402
 
@@ -30,19 +35,21 @@ PYTHONS = {
 }
 SIDE = 64
 FORMS = {"ours": [], "Keras'": ["plain"]}
+SHARDS, EXAMPLES, SHARD_SIDE = 16, (10_000, 100_000, 1_000_000), 32
 
 
 def main() -> int:
     args = records.parse_args(__doc__, ROWS)
     if args.table:
-        print(table(records.kept(RESULTS, "make reach")))
+        kept = records.kept(RESULTS, "make reach")
+        print("\n\n".join(TABLES[row["name"]](row) for row in kept))
         return 0
     os.chdir(ROOT)
     machine = records.environment(PACKAGES)
     for name in args.rows:
         began = time.perf_counter()
         record = {"name": name, **ROWS[name]()}
-        records.keep(RESULTS, name, record, machine, order=list(ROWS))
+        records.keep(RESULTS, name, record, machine, order=list(ROWS), of_any=True)
         print(f"{name}: {(time.perf_counter() - began) / 60:.1f} minutes", flush=True)
     return 0
 
@@ -59,9 +66,39 @@ def backends() -> dict:
         return {"images_per_second": rates, "sides": said(sides)}
 
 
-def table(rows: list[dict]) -> str:
-    """Return the rows kept as Markdown tables, with the machine below."""
-    (row,) = rows
+def shards() -> dict:
+    """Return what prepro.py, one epoch of a small network and the input pipeline take by size."""
+    photographs = made("photographs", 101, 10)
+    return {"sizes": [of_size(photographs, count) for count in EXAMPLES]}
+
+
+def of_size(photographs: str, count: int) -> dict:
+    """Make about so many examples in shards, train on each once, and read at random on one core."""
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
+        made_of = run(
+            "prepro.py", "--dataset-path", photographs, "--output", f"{folder}/set.h5",
+            "--image-size", SHARD_SIDE, "--target-per-class", count // 101, "--shards", SHARDS,
+            watched=True,
+        )  # fmt: skip
+        arrays = f"{folder}/set-*-of-{SHARDS:05}.h5"
+        trained = run(OURS, "epoch", arrays)
+        audited = run("prepro.py", "--audit", "--output", arrays, watched=True)
+        with contestant(OURS, "pipeline", arrays, 32) as pipeline:
+            turn = paced(pipeline, 2)
+            read = [turn() for _ in range(3)]
+    epoch = json.loads(trained.output.splitlines()[-1])
+    counts = re.findall(r"^number of .* examples: (\d+)$", made_of.output, re.M)
+    return {
+        "examples": sum(map(int, counts)),
+        "prepro": {"seconds": made_of.seconds, "memory": made_of.memory},
+        "audit": {"seconds": audited.seconds, "memory": audited.memory},
+        "epoch": {"seconds_per_example": epoch["seconds_per_example"], "peak": trained.peak},
+        "pipeline": read,
+    }
+
+
+def table_of_backends(row: dict) -> str:
+    """Return the row as a Markdown table, with the machine below."""
     # What is tested is what tests/test_backends.py does with each.
     lines = [
         "| backend | trains | resumes | predicts | images/s | in Keras' own form |",
@@ -72,18 +109,43 @@ def table(rows: list[dict]) -> str:
         version = row["sides"][f"{name}, ours"]["version"]
         figures = " | ".join(f"{median:.0f}" for median in medians)
         lines.append(f"| {name} {version} | tested | tested | tested | {figures} |")
-    machine = row["machine"]
-    return "\n".join(
-        [
-            *lines,
-            "",
-            f"{machine['cores']} cores of {machine['processor']}; python {machine['python']}, "
-            f"keras {machine['keras']}; commit {machine['commit']}; {machine['date']}.",
+    return "\n".join([*lines, "", measured_on(row)])
+
+
+def table_of_shards(row: dict) -> str:
+    """Return the row as a Markdown table, with the machine below."""
+    lines = [
+        "| examples | prepro.py, images/s | memory | input pipeline on one core, images/s "
+        "| training, images/s | memory | the audit, images/s | memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for size in row["sizes"]:
+        count = size["examples"]
+        figures = [
+            f"{count:,}",
+            f"{count / size['prepro']['seconds']:,.0f}",
+            f"{size['prepro']['memory']:.0f} MB",
+            f"{statistics.median(size['pipeline']):,.0f}",
+            f"{1 / size['epoch']['seconds_per_example']:,.0f}",
+            f"{size['epoch']['peak']:.0f} MB",
+            f"{count / size['audit']['seconds']:,.0f}",
+            f"{size['audit']['memory']:.0f} MB",
         ]
+        lines.append(f"| {' | '.join(figures)} |")
+    return "\n".join([*lines, "", measured_on(row)])
+
+
+def measured_on(row: dict) -> str:
+    """Return a row's machine in a line."""
+    machine = row["machine"]
+    return (
+        f"{machine['cores']} cores of {machine['processor']}; python {machine['python']}, "
+        f"keras {machine['keras']}; commit {machine['commit']}; {machine['date']}."
     )
 
 
-ROWS = {"backends": backends}
+ROWS = {"backends": backends, "shards": shards}
+TABLES = {"backends": table_of_backends, "shards": table_of_shards}
 
 if __name__ == "__main__":
     cli.run(main)

@@ -73,7 +73,14 @@ def kept(path: Path, command: str) -> list[dict]:
         raise UserError(f"{path}: no JSON; remove it and run {command}") from None
 
 
-def keep(path: Path, name: str, record: dict, machine: dict, order: Sequence[str]) -> None:
+def keep(
+    path: Path,
+    name: str,
+    record: dict,
+    machine: dict,
+    order: Sequence[str],
+    of_any: bool = False,
+) -> None:
     """Write a row's record among those in a file, unless they are of another machine or commit.
 
     Args:
@@ -82,11 +89,12 @@ def keep(path: Path, name: str, record: dict, machine: dict, order: Sequence[str
         record: what was measured.
         machine: of `environment`.
         order: names of the rows, in which the records stand.
+        of_any: keep the others whatever they are of; each is shown with its own machine then.
     """
     rows = {}
     if path.exists():
         for row in kept(path, "it"):
-            if row["machine"] | {"date": ""} == machine | {"date": ""}:
+            if of_any or row["machine"] | {"date": ""} == machine | {"date": ""}:
                 rows[row["name"]] = row
     rows[name] = record | {"machine": machine}
     make_folder(path.parent)

@@ -69,12 +69,13 @@ def test_the_table_of_faults_is_that_of_its_figures(monkeypatch):
     assert faults.table(kept) in (ROOT / "README.md").read_text()
 
 
-def test_the_table_of_backends_is_that_of_its_figures(monkeypatch):
+def test_the_tables_of_reach_are_those_of_their_figures(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import reach
 
-    kept = json.loads((ROOT / "benchmarks/results/reach.json").read_text())
-    assert reach.table(kept) in (ROOT / "README.md").read_text()
+    kept = {row["name"]: row for row in json.loads(reach.RESULTS.read_text())}
+    for name, page in (("backends", "README.md"),):
+        assert reach.TABLES[name](kept[name]) in (ROOT / page).read_text()
 
 
 def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):

@@ -51,3 +51,13 @@ def test_of_new_known_photographs_few_are_below_the_threshold(count):
         known = fit_known(head, train, labels, val)
         below.append((Head(head.kernel, head.bias, 1.0, known).unknown(new)).mean())
     assert 0.02 < np.mean(below) < 0.055
+
+
+def test_rounding_does_not_decide_about_the_photograph_that_the_threshold_is_taken_from():
+    random = np.random.default_rng(0)
+    train, val = np.abs(random.normal(1, 0.5, (2, 200, 4)))
+    head = Head(random.normal(size=(4, 2)), np.zeros(2))
+    known = fit_known(head, train, np.repeat([0, 1], 100), val)
+    scores = np.sort(Head(head.kernel, head.bias, 1.0, known).scores(val))
+    place = int(REJECTED * 201)
+    assert scores[place - 1] - 1e-4 > known.threshold > scores[place - 2]

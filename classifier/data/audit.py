@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from classifier.data.arrays import Arrays
+from classifier.data.arrays import Arrays, opened
 from classifier.data.build import copies_of
 from classifier.data.duplicates import distance, near_rows, perceptual_hash, rows_above, same_shots
 from classifier.data.splits import SPLITS
@@ -78,6 +78,7 @@ def overlaps(
             if fault:
                 add(place, place, fault)
         progress(len(rows))
+    opened.cache_clear()  # where this process did the work
 
     for why, shared in (("same photograph", named), ("same pixels", pixels)):
         for places in shared.values():
@@ -103,7 +104,8 @@ def _tasks(arrays, split):
     for start in range(0, len(sources), CHUNK):
         chunk = slice(start, start + CHUNK)
         owns = [own.get(source) for source in sources[chunk]]
-        yield arrays.path, split, chunk, sources[chunk], copies[chunk], owns
+        about = arrays.path, arrays.files, arrays.fingerprint
+        yield about, split, chunk, sources[chunk], copies[chunk], owns
 
 
 def _inspect(task):
@@ -112,24 +114,24 @@ def _inspect(task):
     Only photographs themselves, not their copies, have a thumbnail; with it comes the hash of the
     pixels in the arrays.
     """
-    path, split, chunk, sources, copies, owns = task
-    with Arrays(path) as arrays:
-        X, _ = arrays.read(split, chunk)
-        hashes, faults = arrays.hashes(split)[chunk], {}
-        for own, rows in itertools.groupby(range(len(X)), key=lambda row: owns[row]):
-            rows = [row for row in rows if copies[row]]
-            if arrays.leaks or not rows:
-                continue
-            if split != "train":
-                faults |= dict.fromkeys(rows, "an augmented copy")
-            elif own is None:
-                faults |= dict.fromkeys(rows, "its photograph is not in train once")
-            else:
-                photo = arrays.read(split, slice(own, own + 1))[0][0]
-                again = copies_of(photo, [(sources[i], copies[i]) for i in rows], arrays.seed)
-                for i, copy in zip(rows, again, strict=True):
-                    if np.abs(X[i].astype(np.int16) - copy).mean() > SAME_COPY:
-                        faults[i] = "not the copy of its photograph that it says"
+    about, split, chunk, sources, copies, owns = task
+    arrays = opened(*about)
+    X, _ = arrays.read(split, chunk)
+    hashes, faults = arrays.hashes(split, chunk), {}
+    for own, rows in itertools.groupby(range(len(X)), key=lambda row: owns[row]):
+        rows = [row for row in rows if copies[row]]
+        if arrays.leaks or not rows:
+            continue
+        if split != "train":
+            faults |= dict.fromkeys(rows, "an augmented copy")
+        elif own is None:
+            faults |= dict.fromkeys(rows, "its photograph is not in train once")
+        else:
+            photo = arrays.read(split, slice(own, own + 1))[0][0]
+            again = copies_of(photo, [(sources[i], copies[i]) for i in rows], arrays.seed)
+            for i, copy in zip(rows, again, strict=True):
+                if np.abs(X[i].astype(np.int16) - copy).mean() > SAME_COPY:
+                    faults[i] = "not the copy of its photograph that it says"
     results = []
     for row, image in enumerate(X):
         digest = hashlib.blake2b(image, digest_size=16).digest()

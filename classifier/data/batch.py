@@ -1,14 +1,12 @@
 """One batch of an arrays file, read and augmented, here or in a process of its own."""
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from classifier.data.arrays import Arrays
+from classifier.data.arrays import Arrays, opened
 from classifier.data.augment import cropped, mixup, resized
-from classifier.errors import UserError
 from classifier.seeds import generator
 
 
@@ -47,18 +45,8 @@ def made(arrays: Arrays, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
-def made_apart(path: Path, fingerprint: str, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `made` does, in a process that opens the file itself and keeps it open.
-
-    Raises:
-        UserError: the file is another one by now.
-    """
-    arrays = _opened(path)
-    if arrays.fingerprint != fingerprint:
-        raise UserError(f"{path} was replaced")
-    return made(arrays, wanted)
-
-
-@functools.lru_cache(maxsize=1)
-def _opened(path):
-    return Arrays(path)
+def made_apart(
+    path: Path, files: tuple[Path, ...], fingerprint: str, wanted: Wanted
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `made` does, in a process that opens the files itself; see `arrays.opened`."""
+    return made(opened(path, files, fingerprint), wanted)

@@ -3,9 +3,13 @@
 photographs -> decode -> group -> plan -> write -> arrays
 """
 
+import contextlib
+import errno
 import itertools
+import os
+import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +21,7 @@ from classifier.data.duplicates import HASH_BYTES, Groups, near_rows, perceptual
 from classifier.data.images import ImageError, files_below, read_rgb, square
 from classifier.data.splits import SPLITS, Protocol, assign_splits
 from classifier.errors import UserError
-from classifier.files import named
+from classifier.files import atomic_write, named
 from classifier.hdf5 import is_name
 from classifier.seeds import generator
 from classifier.workers import ordered_map
@@ -150,8 +154,8 @@ def make_plan(
     protocol: Protocol,
     target_per_class: int,
     seed: int,
-) -> dict[str, list[arrays.Example]]:
-    """Decide every row of the arrays: {"train": [Example, ...], "val": ..., "test": ...}.
+) -> dict[str, np.ndarray]:
+    """Decide every row of the arrays: {"train": array of type EXAMPLE, "val": ..., "test": ...}.
 
     Raises:
         UserError: a class has too few photographs for the protocol.
@@ -162,71 +166,112 @@ def make_plan(
         raise UserError(f"class {missing[0]!r} has no usable image: mend or remove its folder")
     number = {name: i for i, name in enumerate(photographs.classes)}
 
-    def examples(pairs):
-        return [arrays.Example(i, k, number[labels[i]]) for i, k in pairs]
+    numbers = np.array([number[label] for label in labels], np.int32)
+
+    def examples(photographs, copies):
+        rows = np.empty(len(photographs), arrays.EXAMPLE)
+        rows["photograph"], rows["copy"], rows["label"] = photographs, copies, numbers[photographs]
+        return rows
 
     if protocol.leaks:
-        rows = examples(copies(labels, range(len(labels)), target_per_class, seed))
-        names = [photographs.classes[row.label] for row in rows]
-        drawn = assign_splits(names, range(len(rows)), protocol, seed)
-        return {
-            split: [row for row, other in zip(rows, drawn, strict=True) if other == split]
-            for split in SPLITS
-        }
-    drawn = assign_splits(labels, groups.of.tolist(), protocol, seed)
-    chosen = {split: [i for i, other in enumerate(drawn) if other == split] for split in SPLITS}
+        rows = examples(*copies(labels, range(len(labels)), target_per_class, seed))
+        names = [photographs.classes[label] for label in rows["label"]]
+        drawn = np.array(assign_splits(names, range(len(rows)), protocol, seed))
+        return {split: rows[drawn == split] for split in SPLITS}
+    drawn = np.array(assign_splits(labels, groups.of.tolist(), protocol, seed))
+    chosen = {split: np.flatnonzero(drawn == split) for split in SPLITS}
     return {
-        "train": examples(copies(labels, chosen["train"], target_per_class, seed)),
-        **{split: examples((i, 0) for i in chosen[split]) for split in ("val", "test")},
+        "train": examples(*copies(labels, chosen["train"].tolist(), target_per_class, seed)),
+        **{split: examples(chosen[split], 0) for split in ("val", "test")},
     }
 
 
 def copies(
     labels: Sequence[str], chosen: Sequence[int], target_per_class: int, seed: int
-) -> list[tuple[int, int]]:
-    """Return (photograph, copy) pairs: each photograph, and copies up to the target per class.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of photographs and of copies: each itself, 0, and up to the target.
 
     The copies are spread evenly; which photographs get one more is drawn by seed.
     """
     members = {}
     for i in chosen:
         members.setdefault(labels[i], []).append(i)
-    pairs = []
+    rows, numbers = [np.zeros(0, np.int32)], [np.zeros(0, np.uint16)]
     for label, photos in members.items():
         each, rest = divmod(max(target_per_class - len(photos), 0), len(photos))
-        more = set(generator("copies", seed, label).permutation(len(photos))[:rest].tolist())
-        for position, photo in enumerate(photos):
-            pairs += [(photo, k) for k in range(1 + each + (position in more))]
-    return pairs
+        count = np.full(len(photos), 1 + each)
+        count[generator("copies", seed, label).permutation(len(photos))[:rest]] += 1
+        rows.append(np.repeat(np.array(photos, np.int32), count))
+        numbers += [np.arange(n, dtype=np.uint16) for n in count]
+    return np.concatenate(rows), np.concatenate(numbers)
 
 
 def write(
-    path: Path,
-    plan: dict[str, list[arrays.Example]],
+    paths: Sequence[Path],
+    plan: dict[str, np.ndarray],
     photographs: Photographs,
     description: arrays.Description,
     workers: int = 1,
     progress: Callable[[int], object] = int,
 ) -> None:
-    """Augment and write the arrays; the file appears whole when all rows are in it."""
-    sources = photographs.sources
-    tasks = []
+    """Augment and write the arrays, a part of each split to each path.
+
+    They appear once all are whole; a set of which some are of an earlier one is none to `Arrays`.
+
+    Raises:
+        OSError: the disk has too little room.
+    """
+    sources, count = photographs.sources, len(paths)
+    digest = arrays.split_digest(plan, sources, description.leaks)
+    parts = [
+        {split: rows[_share(len(rows), k, count)] for split, rows in plan.items()}
+        for k in range(count)
+    ]
+    tasks = (
+        (_wanted(rows, sources), photographs.spool, photographs.size, description.seed)
+        for part in parts
+        for _, _, rows in _chunks(part)
+    )
+    size = sum(map(len, plan.values())) * 3 * photographs.size**2
+    if shutil.disk_usage(paths[0].parent).free < size:  # at once, not after hours of shards
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths[0]))
+    results, found, about = ordered_map(_augment_chunk, tasks, workers), {}, description
+    with contextlib.closing(results), contextlib.ExitStack() as stack:
+        for path, part in zip(paths, parts, strict=True):
+            temporary = stack.enter_context(atomic_write(path))
+            with arrays.fill(temporary, part, sources, photographs.hashes, about) as out:
+                for split, start, rows in _chunks(part):
+                    out.write(split, start, next(results))
+                    progress(len(rows))
+            found[temporary] = out.fingerprint
+        about = replace(about, split_digest=digest, shards=count)
+        if count > 1:
+            about = replace(about, set_digest=arrays.digest_of_set(found.values()))
+        for shard, (temporary, fingerprint) in enumerate(found.items(), 1):
+            arrays.describe(temporary, replace(about, fingerprint=fingerprint, shard=shard))
+
+
+def _share(count, k, parts):
+    """Return the slice of `count` rows that is part number k."""
+    return slice(count * k // parts, count * (k + 1) // parts)
+
+
+def _chunks(plan):
+    """Yield (split, number of the first row, rows) of some rows at a time."""
     for split in SPLITS:
         for start in range(0, len(plan[split]), CHUNK):
-            rows = plan[split][start : start + CHUNK]
-            wanted = [(row.photograph, row.copy, sources[row.photograph]) for row in rows]
-            task = (split, start, wanted, photographs.spool, photographs.size, description.seed)
-            tasks.append(task)
-    with arrays.create(path, plan, sources, photographs.hashes, description) as out:
-        for task, X in zip(tasks, ordered_map(_augment_chunk, tasks, workers), strict=True):
-            split, start = task[:2]
-            out.write(split, start, X)
-            progress(len(X))
+            yield split, start, plan[split][start : start + CHUNK]
+
+
+def _wanted(rows, sources):
+    """Return (photograph, copy, source) of each row."""
+    pairs = zip(rows["photograph"].tolist(), rows["copy"].tolist(), strict=True)
+    return [(photograph, copy, sources[photograph]) for photograph, copy in pairs]
 
 
 def _augment_chunk(task):
     """Return the pixels of a task's rows, uint8 (n, size, size, 3)."""
-    _, _, wanted, spool, size, seed = task
+    wanted, spool, size, seed = task
     photos = np.memmap(spool, np.uint8, "r").reshape(-1, size, size, 3)
     pixels = []
     for photo, rows in itertools.groupby(wanted, key=lambda row: row[0]):

@@ -14,7 +14,7 @@ import numpy as np
 
 from classifier import cli
 from classifier.data.archive import BACKGROUND
-from classifier.data.arrays import Arrays
+from classifier.data.arrays import Arrays, files_of
 from classifier.data.images import files_below
 from classifier.data.splits import SPLITS
 from classifier.errors import UserError
@@ -33,7 +33,13 @@ NAME = "classifier.evaluation"
 def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(prog=f"python -m {NAME}", description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("data", type=Path, nargs="?", metavar="ARRAYS", help="arrays of prepro.py")
+    add(
+        "data",
+        type=Path,
+        nargs="?",
+        metavar="ARRAYS",
+        help="arrays of prepro.py; of shards, their folder or a pattern",
+    )
     add("--model", type=Path, default=Path("models/resnet50.h5"), metavar="FILE",
         help="a model of train.py")  # fmt: skip
     add("--split", choices=SPLITS, help="of the arrays (default: test)")
@@ -57,8 +63,9 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     args.split = args.split or "test"
     if args.mistakes and args.mistakes.is_dir():
         parser.error(f"argument --mistakes: {args.mistakes} is a folder; give a file")
-    for path in (args.data, args.model):
-        if args.mistakes and path and same_file(args.mistakes, path):
+    given = (files_of(args.data) or [args.data]) if args.data else []
+    for path in (*given, args.model):
+        if args.mistakes and same_file(args.mistakes, path):
             parser.error(f"argument --mistakes: {path} would be lost; give another file")
     if args.report is None:
         judged = args.split if args.data else args.folder.resolve().name

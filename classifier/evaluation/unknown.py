@@ -14,6 +14,9 @@ PER_CLASS = 40  # 20 gave 0.890, 40 gave 0.893, all 0.894
 SHRINKAGE = 0.3  # of the covariance towards a sphere; 0.1 and 0.6 were within 0.003
 UNCUT = 0.95  # share of the features below the ceiling
 REJECTED = 0.05  # share of known photographs that the threshold does not let pass, at most
+# The threshold is this much below the val photograph that it is taken from, in the scores' own
+# deviations: else another runtime's rounding would decide about that very photograph.
+MARGIN = 1e-3
 FEWEST = math.ceil(1 / REJECTED) - 1  # photographs that a threshold for so few can be taken from
 
 
@@ -72,7 +75,7 @@ def fit_known(
     # Another known photograph is as likely to come between any two of these as anywhere else: one
     # in M + 1 is below the lowest, and so on.
     place = int(REJECTED * (len(scores) + 1) + 1e-9)
-    return replace(known, threshold=float(scores[place - 1]))
+    return replace(known, threshold=float(scores[place - 1]) - MARGIN)
 
 
 def _mean_and_deviation(values):

@@ -9,7 +9,7 @@ import numpy as np
 from classifier.cli import printable
 from classifier.data.arrays import Arrays
 from classifier.data.batch import Wanted, made, made_apart
-from classifier.seeds import generator
+from classifier.seeds import Order
 
 # Batches that a process has made or is to make before they are taken, and most bytes of all.
 AHEAD, AHEAD_BYTES = 4, 256 << 20
@@ -51,10 +51,11 @@ class Batches(keras.utils.PyDataset):
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
         self.shuffle_seed, self.crop, self.mixup = shuffle_seed, crop, mixup
         self.side = arrays.image_size
-        self.rows = np.arange(arrays.count(split))
-        if not copies:
-            self.rows = self.rows[arrays.copies(split) == 0]
-        self.pool, self.ahead, self.coming = None, 0, {}
+        self.rows, self.count = None, arrays.count(split)  # None: all of them
+        if not copies and (numbers := arrays.copies(split)).any():
+            self.rows = np.flatnonzero(numbers == 0)
+            self.count = len(self.rows)
+        self.order, self.pool, self.ahead, self.coming = None, None, 0, {}
         self.start()
 
     def use(self, pool: Executor, processes: int) -> None:
@@ -71,9 +72,8 @@ class Batches(keras.utils.PyDataset):
         Keras' own on_epoch_end would not do: it is called before the first epoch too.
         """
         self.epoch, self.first = epoch, first
-        self.order = self.rows.copy()
-        if self.shuffle_seed is not None:
-            generator("order", self.shuffle_seed, epoch).shuffle(self.order)
+        if self.shuffle_seed is not None and self.count:
+            self.order = Order(self.count, "order", self.shuffle_seed, epoch)
         for future in self.coming.values():
             future.cancel()
         self.coming = {}  # {number of the batch: its Future}
@@ -85,8 +85,13 @@ class Batches(keras.utils.PyDataset):
     def steps(self) -> int:
         """Number of batches of a whole epoch."""
         if self.shuffle_seed is not None:
-            return len(self.rows) // self.batch_size
-        return -(-len(self.rows) // self.batch_size)
+            return self.count // self.batch_size
+        return -(-self.count // self.batch_size)
+
+    def labels(self) -> np.ndarray:
+        """Return the class numbers of all examples in the file's order, int64 (N,)."""
+        labels = self.arrays.labels(self.split)
+        return labels if self.rows is None else labels[self.rows]
 
     def __getitem__(self, index):
         index += self.first
@@ -103,12 +108,14 @@ class Batches(keras.utils.PyDataset):
         coming = self.coming  # an epoch may begin while another thread still reads of the last
         for later in range(index, min(index + 1 + self.ahead, self.steps)):
             if later not in coming:
-                coming[later] = self.pool.submit(
-                    made_apart, self.arrays.path, self.arrays.fingerprint, self._wanted(later)
-                )
+                about = self.arrays.path, self.arrays.files, self.arrays.fingerprint
+                coming[later] = self.pool.submit(made_apart, *about, self._wanted(later))
         return coming.pop(index).result()
 
     def _wanted(self, index):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        start = index * self.batch_size
+        rows = np.arange(start, min(start + self.batch_size, self.count))
+        rows = rows if self.order is None else self.order(rows)
+        rows = rows if self.rows is None else self.rows[rows]
         key = ("augmentation", self.shuffle_seed, self.epoch, index)
         return Wanted(self.split, rows, self.side, self.crop, self.mixup, key)

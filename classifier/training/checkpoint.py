@@ -12,7 +12,7 @@ from classifier.hdf5 import DAMAGE, dataset, open_hdf5, read, read_json, write_j
 if TYPE_CHECKING:
     import keras
 
-VERSION = 8
+VERSION = 9
 
 
 def save(path: Path, model: "keras.Model", run: dict[str, Any]) -> None:

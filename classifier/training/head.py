@@ -71,8 +71,8 @@ def regression_head(
     """
     began = time.monotonic()
     photographs = Batches(arrays, "train", batch_size, copies=False)
-    labels = arrays.labels("train")[photographs.rows]
-    figures = {"accuracy": fit_head(model, photographs, labels), **val_figures(model, val)}
+    accuracy = fit_head(model, photographs, photographs.labels())
+    figures = {"accuracy": accuracy, **val_figures(model, val)}
     return {**figures, "minutes": (time.monotonic() - began) / 60}
 
 
@@ -88,7 +88,7 @@ def outputs_of(model: keras.Model, batches: Batches) -> np.ndarray:
 
 def figures_of(model: keras.Model, val: Batches, outputs: np.ndarray) -> dict[str, float]:
     """Return val_accuracy and val_loss, by a compiled network's loss, of its probabilities."""
-    labels = val.arrays.labels(val.split)
+    labels = val.labels()
     one_hot = np.eye(outputs.shape[1], dtype=np.float32)[labels]
     return {
         "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
