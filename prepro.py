@@ -153,7 +153,8 @@ def main() -> int:
 
     spool = args.output.with_name(f".{args.output.name}.photographs")
     with locked(args.output):
-        remove_unfinished(args.output)
+        if args.shards > 1:
+            remove_unfinished(args.output)
         try:
             with progress("Decoding", len(files), "photographs") as done:
                 photographs = build.decode(

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from conftest import assert_one_line_error, run
@@ -20,6 +21,7 @@ from classifier.data.arrays import (
 )
 from classifier.data.splits import SPLITS
 from classifier.errors import UserError
+from classifier.hdf5 import read_json, write_json
 from classifier.training.batches import Batches
 
 COUNT = 3
@@ -198,16 +200,28 @@ def test_a_set_that_was_not_replaced_whole_is_none(write, tmp_path, monkeypatch)
     monkeypatch.setattr(Path, "replace", fail)
     with pytest.raises(OSError, match="Input/output error"):
         write(grey=1)
-    with pytest.raises(UserError, match=r"not of (one set|the set of)"):
+    with pytest.raises(UserError, match="not of the set of"):
+        Arrays(tmp_path / "set-*.h5")
+
+
+def test_a_shard_of_other_content_is_not_of_the_set(write, tmp_path):
+    write()
+    with h5py.File(tmp_path / "set-00002-of-00003.h5", "r+") as file:
+        about = read_json(file, "description")
+        del file["description"]
+        write_json(file, "description", about | {"fingerprint": "\ud800"})
+    with pytest.raises(UserError, match="its shards are not of one set; make it again"):
         Arrays(tmp_path / "set-*.h5")
 
 
 def test_without_room_for_all_none_is_begun(write, tmp_path, monkeypatch):
-    room = 18 * 32 * 32 * 3
+    room = 18 * (32 * 32 * 3 + 3)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room - 1))
     with pytest.raises(OSError, match="No space left on device: .*set-00001-of-00003.h5"):
         write()
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    write()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))  # it does not say
     write()
 
 

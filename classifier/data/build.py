@@ -232,8 +232,9 @@ def write(
         for part in parts
         for _, _, rows in _chunks(part)
     )
-    size = sum(map(len, plan.values())) * 3 * photographs.size**2
-    if shutil.disk_usage(paths[0].parent).free < size:  # at once, not after hours of shards
+    row = 3 * photographs.size**2 + len(photographs.classes)
+    # At once, not after hours of shards; some file systems say that they have nothing free.
+    if 0 < shutil.disk_usage(paths[0].parent).free < row * sum(map(len, plan.values())):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths[0]))
     results, found, about = ordered_map(_augment_chunk, tasks, workers), {}, description
     with contextlib.closing(results), contextlib.ExitStack() as stack:
