@@ -113,7 +113,7 @@ def made(photographs, groups, folder, name, target):
     path, protocol = folder / f"{name}.h5", protocols()[name]
     plan = build.make_plan(photographs, groups, protocol, target, seed=0)
     about = Description(photographs.classes, 64, name, protocol.leaks, 0, target, MAX_BITS)
-    build.write(path, plan, photographs, about, workers=2)
+    build.write([path], plan, photographs, about, workers=2)
     return Arrays(path)
 
 
