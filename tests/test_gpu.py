@@ -34,7 +34,16 @@ def test_the_fastest_form_of_pytorch_that_ran_is_the_rival():
 
 def test_the_readme_has_the_table_kept():
     kept = json.loads((ROOT / "benchmarks/results/gpu.json").read_text())
-    assert gpu.table(kept) in (ROOT / "README.md").read_text()
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert " ".join(gpu.table(kept).split()) in text
+    small, large = map(gpu.figures, kept)
+    ratios = (row["ours"] / row["compile"] for row in (small, large))
+    for told, values, form in (
+        ("it took {} and {} images/s", (small["compile"], large["compile"]), ",.0f"),
+        ("ours {} and {} times as many", ratios, ".1f"),
+        ("JAX took {} and {} images/s", (small["as JAX has it"], large["as JAX has it"]), ",.0f"),
+    ):
+        assert told.format(*(format(value, form) for value in values)) in text
 
 
 def test_without_figures_it_tells_how_to_measure_them(tmp_path, monkeypatch, capsys):
