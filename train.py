@@ -146,7 +146,7 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
             f"argument --model: {args.model.with_suffix('.md')}, where its card goes, is something "
             "else; give another name"
         )
-    if any(same_file(file, args.model) for file in files_of(args.data) or [args.data]):
+    if any(same_file(file, args.model) for file in files_of(args.data)):
         parser.error(f"argument --model: {args.model} is the file of --data; give another")
     if args.init == "scratch":
         for name, value in (("head", "random"), ("norm", "batch"), ("freeze_stages", 0)):

@@ -56,8 +56,7 @@ class Kind:
 
 
 def main() -> int:
-    seed = {"type": cli.integer(0), "default": 0, "help": "of what is random"}
-    args = records.parse_args(__doc__, ROWS, **seed)
+    args = records.parse_args(__doc__, ROWS, seed=True)
     if args.table:
         print(table(records.kept(RESULTS, "make faults")))
         return 0

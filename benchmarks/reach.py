@@ -9,7 +9,6 @@ Each row is shown with the machine and commit that it was measured on.
 
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -21,10 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
 import records  # noqa: E402
-from speed import OURS, made, paced, run, said, scratch, trainer  # noqa: E402
+from speed import OURS, examples_in, made, paced, run, said, scratch, trainer  # noqa: E402
 from turns import contestant, interleave  # noqa: E402
 
 from classifier import cli  # noqa: E402
+from classifier.data.arrays import shard_pattern  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/reach.json"
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -75,21 +75,21 @@ def shards() -> dict:
 def of_size(photographs: str, count: int) -> dict:
     """Make about so many examples in shards, train on each once, and read at random on one core."""
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
+        output = Path(folder, "set.h5")
         made_of = run(
-            "prepro.py", "--dataset-path", photographs, "--output", f"{folder}/set.h5",
+            "prepro.py", "--dataset-path", photographs, "--output", output,
             "--image-size", SHARD_SIDE, "--target-per-class", count // 101, "--shards", SHARDS,
             watched=True,
         )  # fmt: skip
-        arrays = f"{folder}/set-*-of-{SHARDS:05}.h5"
+        arrays = shard_pattern(output, SHARDS)
         trained = run(OURS, "epoch", arrays)
         audited = run("prepro.py", "--audit", "--output", arrays, watched=True)
         with contestant(OURS, "pipeline", arrays, 32) as pipeline:
             turn = paced(pipeline, 2)
             read = [turn() for _ in range(3)]
     epoch = json.loads(trained.output.splitlines()[-1])
-    counts = re.findall(r"^number of .* examples: (\d+)$", made_of.output, re.M)
     return {
-        "examples": sum(map(int, counts)),
+        "examples": examples_in(made_of.output),
         "prepro": {"seconds": made_of.seconds, "memory": made_of.memory},
         "audit": {"seconds": audited.seconds, "memory": audited.memory},
         "epoch": {"seconds_per_example": epoch["seconds_per_example"], "peak": trained.peak},

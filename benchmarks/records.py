@@ -15,19 +15,19 @@ from classifier.files import atomic_write, make_folder
 from classifier.processor import cores, cpu_flags
 
 
-def parse_args(about: str, names: Sequence[str], **seed: object) -> argparse.Namespace:
+def parse_args(about: str, names: Sequence[str], seed: bool = False) -> argparse.Namespace:
     """Return the flags of a benchmark: rows (all of `names` where none is given), and table.
 
     Args:
         about: the benchmark's docstring.
         names: of its rows.
-        seed: options of a flag --seed, which it has where there are any.
+        seed: whether it has a flag --seed.
     """
     parser = cli.Parser(description=about.splitlines()[0])
     parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(names))
     parser.add_argument("--table", action="store_true", help="print the table kept, as Markdown")
     if seed:
-        parser.add_argument("--seed", **seed)
+        parser.add_argument("--seed", type=cli.integer(0), default=0, help="of what is random")
     args = parser.parse_args()
     for name in args.rows:
         if name not in names:

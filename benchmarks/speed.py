@@ -222,8 +222,13 @@ def augmented(photographs: str, target: int = 800, watched: bool = False) -> dic
     with tempfile.TemporaryDirectory(dir=scratch()) as folder:
         words = ["--dataset-path", photographs, "--output", f"{folder}/arrays.h5"]
         done = run("prepro.py", *words, "--target-per-class", target, watched=watched)
-    examples = sum(map(int, re.findall(r"^number of .* examples: (\d+)$", done.output, re.M)))
+    examples = examples_in(done.output)
     return vars(done) | {"examples": examples, "rate": examples / done.seconds, "output": None}
+
+
+def examples_in(output: str) -> int:
+    """Return how many examples prepro.py says that it has written, of all splits."""
+    return sum(map(int, re.findall(r"^number of .* examples: (\d+)$", output, re.M)))
 
 
 @functools.cache

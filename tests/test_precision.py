@@ -74,7 +74,7 @@ def test_torch_for_which_keras_lists_no_devices(monkeypatch, gpus, capability, e
 
     cuda = SimpleNamespace(
         device_count=lambda: gpus,
-        get_device_capability=lambda: (capability, 0),
+        get_device_capability=lambda number: (capability, 0),
         get_device_name=lambda number: f"Abacus {number}",
     )
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))

@@ -356,7 +356,7 @@ class Arrays:
         self.path = Path(path)
         self._shards = []
         try:
-            for file in files or files_of(self.path) or [self.path]:
+            for file in files or files_of(self.path):
                 self._shards.append(_Shard(file))
             self._shards.sort(key=lambda shard: shard.description.shard)
             self.description = self._common()
@@ -365,7 +365,7 @@ class Arrays:
             raise
         self.files = tuple(shard.path for shard in self._shards)
         lengths = {s: [len(shard.file[s]["X"]) for shard in self._shards] for s in SPLITS}
-        self._ends = {split: np.cumsum(lengths[split]) for split in SPLITS}
+        self._bounds = {split: [0, *itertools.accumulate(lengths[split])] for split in SPLITS}
 
     def __getattr__(self, name):
         if name in Description.__dataclass_fields__:
@@ -416,7 +416,7 @@ class Arrays:
 
     def count(self, split: str) -> int:
         """Return the number of examples of a split."""
-        return int(self._ends[split][-1])
+        return self._bounds[split][-1]
 
     def read(self, split: str, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
         """Read examples.
@@ -435,31 +435,30 @@ class Arrays:
         size, classes = self.image_size, len(self.classes)
         X = np.empty((len(rows), size, size, 3), np.uint8)
         Y = np.empty((len(rows), classes), np.uint8)
-        shards = np.searchsorted(self._ends[split], rows, "right")
+        shards = np.searchsorted(self._bounds[split], rows, "right") - 1
         for number in np.unique(shards):
             shard, mine = self._shards[number], shards == number
-            first = self._ends[split][number] - len(shard.file[split]["X"])
+            first = self._bounds[split][number]
             X[mine], Y[mine] = (shard.rows(split, name, rows[mine] - first) for name in "XY")
         return X, Y
 
     def _part(self, split, name, rows=slice(None)):
         start, stop, _ = rows.indices(self.count(split))
-        parts, first = [], 0
-        for shard, end in zip(self._shards, self._ends[split], strict=True):
+        parts = []
+        for shard, (first, end) in zip(
+            self._shards, itertools.pairwise(self._bounds[split]), strict=True
+        ):
             low, high = max(start, first), min(stop, end)
             if low < high or not parts:
                 parts.append(shard.part(split, name, slice(low - first, max(low, high) - first)))
-            first = end
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def labels(self, split: str) -> np.ndarray:
         """Return the class numbers of a split, int64 (N,)."""
         step = max(1, (1 << 24) // len(self.classes))  # rows of 16 MB
-        parts = [np.zeros(0, np.int64)]
-        for shard in self._shards:
-            for start in range(0, len(shard.file[split]["Y"]), step):
-                parts.append(shard.part(split, "Y", slice(start, start + step)).argmax(axis=1))
-        return np.concatenate(parts)
+        starts = range(0, self.count(split), step)
+        parts = [self._part(split, "Y", slice(i, i + step)).argmax(axis=1) for i in starts]
+        return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
     def sources(self, split: str) -> list[str]:
         """Return the photographs' paths below the dataset path, a list of N str."""
@@ -524,14 +523,15 @@ def remove_unfinished(output: Path) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the files of an arrays file, a folder or a pattern, sorted; none where none is."""
+    """Return the files of an arrays file, a folder or a pattern, sorted; `path` where none is."""
     if path.is_file():
         return [path]
     folder, pattern = (path, "*.h5") if path.is_dir() else (path.parent, path.name)
     if not folder.is_dir():
-        return []
+        return [path]
     found = (file for file in folder.iterdir() if fnmatch.fnmatchcase(file.name, pattern))
-    return sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+    files = sorted(file for file in found if file.is_file() and not file.name.startswith("."))
+    return files or [path]
 
 
 def main():

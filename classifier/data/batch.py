@@ -34,7 +34,8 @@ class Wanted:
 def made(arrays: Arrays, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
     """Return images uint8 (B, side, side, 3) and labels float32 (B, classes)."""
     images, labels = arrays.read(wanted.split, wanted.rows)
-    random = generator(*wanted.key)
+    if wanted.crop or wanted.mixup:
+        random = generator(*wanted.key)
     if wanted.crop:
         images = np.stack([cropped(image, wanted.crop, random, wanted.side) for image in images])
     elif wanted.side != arrays.image_size:

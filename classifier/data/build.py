@@ -222,7 +222,6 @@ def write(
         OSError: the disk has too little room.
     """
     sources, count = photographs.sources, len(paths)
-    digest = arrays.split_digest(plan, sources, description.leaks)
     parts = [
         {split: rows[_share(len(rows), k, count)] for split, rows in plan.items()}
         for k in range(count)
@@ -236,18 +235,21 @@ def write(
     # At once, not after hours of shards; some file systems say that they have nothing free.
     if 0 < shutil.disk_usage(paths[0].parent).free < row * sum(map(len, plan.values())):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(paths[0]))
-    results, found, about = ordered_map(_augment_chunk, tasks, workers), {}, description
+    results, found = ordered_map(_augment_chunk, tasks, workers), {}
     with contextlib.closing(results), contextlib.ExitStack() as stack:
         for path, part in zip(paths, parts, strict=True):
             temporary = stack.enter_context(atomic_write(path))
-            with arrays.fill(temporary, part, sources, photographs.hashes, about) as out:
+            with arrays.fill(temporary, part, sources, photographs.hashes, description) as out:
                 for split, start, rows in _chunks(part):
                     out.write(split, start, next(results))
                     progress(len(rows))
             found[temporary] = out.fingerprint
-        about = replace(about, split_digest=digest, shards=count)
-        if count > 1:
-            about = replace(about, set_digest=arrays.digest_of_set(found.values()))
+        about = replace(
+            description,
+            split_digest=arrays.split_digest(plan, sources, description.leaks),
+            shards=count,
+            set_digest=arrays.digest_of_set(found.values()) if count > 1 else "",
+        )
         for shard, (temporary, fingerprint) in enumerate(found.items(), 1):
             arrays.describe(temporary, replace(about, fingerprint=fingerprint, shard=shard))
 

@@ -63,7 +63,7 @@ def parse_args(words: list[str] | None = None) -> argparse.Namespace:
     args.split = args.split or "test"
     if args.mistakes and args.mistakes.is_dir():
         parser.error(f"argument --mistakes: {args.mistakes} is a folder; give a file")
-    given = (files_of(args.data) or [args.data]) if args.data else []
+    given = files_of(args.data) if args.data else []
     for path in (*given, args.model):
         if args.mistakes and same_file(args.mistakes, path):
             parser.error(f"argument --mistakes: {path} would be lost; give another file")

@@ -58,7 +58,6 @@ def fit(
     """
     batch_size, own_side = run.arguments["batch_size"], arrays.image_size
     largest = max(own_side, recipe.enlarge_to)
-    verbose = 1 if sys.stdout.isatty() else 2
     batches = training_batches(arrays, recipe, batch_size, run.arguments["seed"])
     val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
     sides = image_sides(own_side, recipe)
@@ -132,14 +131,13 @@ def fit(
                     shuffle=False,  # the batches have an order of their own for each epoch
                     callbacks=Callbacks(
                         callbacks,
-                        True,
-                        True,
-                        models[side],
-                        verbose=verbose,
+                        add_history=True,
+                        add_progbar=True,
+                        model=models[side],
+                        verbose=1 if sys.stdout.isatty() else 2,
                         epochs=recipe.num_epochs,
                         steps=len(batches),
                     ),
-                    verbose=verbose,
                 )
         if not (run.over or keeper.diverged):
             keeper.set_model(model)  # which Keras did only if an epoch was to come

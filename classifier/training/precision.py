@@ -29,7 +29,7 @@ def choose(precision: str, deterministic: bool = False) -> tuple[str, str]:
     if precision != "auto":
         return precision, "as asked"
     if found := gpus():
-        gpu, capability = found[0], _compute_capability()
+        gpu, capability = found[0], _gpu(0)[1]
         if capability is None or capability >= 8:
             return "bfloat16", f"{gpu} has bfloat16 units"
         if capability >= 7:
@@ -105,45 +105,30 @@ def device() -> str:
         flags = cpu_flags()
         units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
         return f"{cores()} cores of {processor.name()}{units}"
-    return ", ".join(_name_of(number, name) for number, name in enumerate(devices()))
+    if not gpus():
+        return ", ".join(devices())
+    return ", ".join(_gpu(number)[0] or name for number, name in enumerate(gpus()))
 
 
-def _name_of(number, name):
-    """Return the name of a GPU's model, where the backend knows it; else the device's."""
+def _gpu(number):
+    """Return the name of a GPU's model and its compute capability (major); None for what is none.
+
+    The capability is NVIDIA's, the name is there where the backend knows it.
+    """
     import keras
 
-    if not name.startswith(("gpu", "cuda")):
-        return name
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
         gpu = tf.config.list_physical_devices("GPU")[number]
-        return tf.config.experimental.get_device_details(gpu).get("device_name", name)
+        details = tf.config.experimental.get_device_details(gpu)
+        return details.get("device_name"), details.get("compute_capability", (None,))[0]
     if keras.backend.backend() == "torch":
         import torch
 
-        return torch.cuda.get_device_name(number)
+        return torch.cuda.get_device_name(number), torch.cuda.get_device_capability(number)[0]
     import jax
 
-    return jax.devices()[number].device_kind
-
-
-def _compute_capability():
-    """Return the first NVIDIA GPU's compute capability (major); None for what is none."""
-    import keras
-
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        details = tf.config.experimental.get_device_details(
-            tf.config.list_physical_devices("GPU")[0]
-        )
-        return details.get("compute_capability", (None,))[0]
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.cuda.get_device_capability()[0]
-    import jax
-
-    version = getattr(jax.devices()[0], "compute_capability", None)  # "9.0"
-    return version and int(version.split(".")[0])
+    gpu = jax.devices()[number]
+    version = getattr(gpu, "compute_capability", None)  # "9.0"
+    return gpu.device_kind, version and int(version.split(".")[0])
