@@ -39,8 +39,8 @@ test: .venv/ready-dev
 KERAS_TESTS = $(addprefix tests/test_,fit.py fused.py callback.py checkpoint.py optimizer.py train.py) \
 	-k "not test_train or resumed or fitted_anew or rate_is_found or plain_keras" --dist worksteal
 backends: .venv/ready-dev .venv-jax/ready .venv-torch/ready
-	$(BIN)/python -m pytest tests/test_backends.py
-	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv-jax/compiled \
+	$(BIN)/python -m pytest tests/test_backends.py tests/test_processes.py
+	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.venv-jax/compiled JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 .venv-jax/bin/python -m pytest $(KERAS_TESTS)
 	.venv-torch/bin/python -m pytest $(KERAS_TESTS)
 

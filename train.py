@@ -16,7 +16,7 @@ from classifier.errors import UserError
 from classifier.evaluation import card, report
 from classifier.files import locked, make_folder, same_file
 from classifier.prediction import model_file
-from classifier.training import precision
+from classifier.training import distribute, precision
 from classifier.training.pretrained import leak_of, read_file
 from classifier.training.recipes import RECIPES, Recipe
 from classifier.training.run import (
@@ -26,6 +26,7 @@ from classifier.training.run import (
     discard,
     in_words,
     load,
+    same_run,
     start_or_resume,
 )
 
@@ -117,6 +118,18 @@ def make_parser(recipe: str) -> cli.Parser:
     add("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     add("--restart", action="store_true", help="discard the checkpoint of an unfinished run")
 
+    add = parser.add_argument_group("many devices").add_argument
+    add("--distribute", action="store_true",
+        help="train on all devices of this machine, each on its part of a batch; and where the "
+        "flags below, SLURM, Open MPI or a Kubernetes job tell of other processes, on theirs too")
+    add("--coordinator", metavar="HOST:PORT", help="where process 0 listens for the others")
+    add("--num-processes", type=cli.integer(1), metavar="N",
+        help="how many there are; the same command is run for each, but for --process-id")
+    add("--process-id", type=cli.integer(0), metavar="ID",
+        help="number of this one, from 0; process 0 alone writes files")
+    add("--coordinator-timeout", type=cli.integer(1, 86_400), default=300, metavar="SECONDS",
+        help="most seconds to wait for all processes")
+
     add = parser.add_argument_group("output").add_argument
     add("--tensorboard-vis", action="store_true", help="log curves and images for TensorBoard")
     add("--logs", type=Path, default=Path("logs"), metavar="DIR",
@@ -165,6 +178,11 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
         parser.error("argument --restart: not allowed with --resume")
     if args.find_lr and (args.resume or args.restart):
         parser.error("argument --find-lr: it starts no run to --resume or --restart")
+    told = (args.coordinator, args.num_processes, args.process_id)
+    if not args.distribute and told != (None, None, None):
+        parser.error("argument --distribute: give it too, with flags that tell of processes")
+    if args.find_lr and args.distribute:
+        parser.error("argument --find-lr: not allowed with --distribute; one device finds it too")
     if args.find_lr and recipe.num_epochs == 0:
         parser.error("argument --find-lr: no step is taken with --num-epochs 0; give more")
     return args, recipe
@@ -173,10 +191,12 @@ def parse_args(words: list[str] | None = None) -> tuple[argparse.Namespace, Reci
 def main() -> int:
     args, recipe = parse_args()
     folder = checkpoint_folder(args.model)
+    member = distribute.Member()
+    if args.distribute:
+        member = distribute.member_of(args.coordinator, args.num_processes, args.process_id)
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
         report.check_packages()
-        make_folder(args.logs)
         fresh = Run(
             {name: getattr(args, name) for name in DECISIVE},
             arrays.fingerprint,
@@ -186,32 +206,17 @@ def main() -> int:
         if args.init not in ("scratch", "imagenet"):
             for _ in read_file(args.init, arrays.classes):  # before Keras starts, and a run is lost
                 pass
-        arrays.check_content()
+        arrays.check_content(member.index, member.count)
+        if not member.first:
+            train(args, recipe, arrays, fresh, member)
+            return 0
+        make_folder(args.logs)
         if args.find_lr:
             find_rate(args, arrays, recipe, fresh)
             return 0
         make_folder(folder)
         with locked(args.model):
-            run = start_or_resume(fresh, folder, args.resume, args.restart)
-            if run.leak:
-                print(f"warning: {run.leak}", file=sys.stderr)
-            if not run.over:
-                start_backend(run)
-                from classifier.training.fit import fit
-
-                network = build(arrays, recipe, args.init, fresh=not run.begun)
-                if run is fresh:  # not before all that may fail is done
-                    discard(folder)
-                if args.print_summary:
-                    network.summary()
-                logs = args.logs / run.id if args.tensorboard_vis else None
-                try:
-                    fit(
-                        network, arrays, recipe, run, folder,
-                        args.save_every, args.save_every_minutes, logs,
-                    )  # fmt: skip
-                except KeyboardInterrupt:
-                    stopped(run, folder)
+            run = train(args, recipe, arrays, fresh, member)
             try:
                 finish(args, arrays, run, folder)
             except KeyboardInterrupt:
@@ -221,6 +226,51 @@ def main() -> int:
         print(f"curves: tensorboard --logdir={shlex.quote(str(args.logs))}   (run {run.id})")
     print(f"next: {cli.shown('predict.py', '--model', args.model, photograph)}")
     return 0
+
+
+def train(
+    args: argparse.Namespace,
+    recipe: Recipe,
+    arrays: Arrays,
+    fresh: Run,
+    member: distribute.Member,
+) -> Run:
+    """Return the run that is begun or gone on with, once it is over."""
+    folder, devices = checkpoint_folder(args.model), distribute.ONE_DEVICE
+    if args.distribute:
+        devices = distribute.join(member, args.coordinator_timeout)
+        if args.batch_size != devices.whole(args.batch_size):
+            raise UserError(
+                f"--batch-size {args.batch_size}: {devices.count} devices share it; give a multiple"
+            )
+    with devices.scope():
+        run = fresh
+        if member.first:
+            run = start_or_resume(fresh, folder, args.resume, args.restart)
+        told = devices.told(run.to_json())
+        if not member.first:
+            run = same_run(told, fresh)
+        elif run.leak:
+            print(f"warning: {run.leak}", file=sys.stderr)
+        if run.over:
+            return run
+        start_backend(run, devices)
+        from classifier.training.fit import fit
+
+        network = build(arrays, recipe, args.init, not run.begun, devices)
+        if run is fresh and member.first:  # not before all that may fail is done
+            discard(folder)
+        if args.print_summary and member.first:
+            network.summary()
+        logs = args.logs / run.id if args.tensorboard_vis and member.first else None
+        try:
+            fit(
+                network, arrays, recipe, run, folder,
+                args.save_every, args.save_every_minutes, logs, devices,
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            stopped(run, folder, member.first)
+    return run
 
 
 def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
@@ -235,7 +285,7 @@ def check_size(arrays: Arrays, copies: bool, batch_size: int) -> None:
         )
 
 
-def start_backend(run: Run) -> None:
+def start_backend(run: Run, devices: distribute.Devices = distribute.ONE_DEVICE) -> None:
     """Start Keras, seeded and in the run's number format, which a fresh one chooses; print it."""
     name, why = backend.chosen(), "as the run began"
     run.backend = run.backend or name
@@ -247,16 +297,24 @@ def start_backend(run: Run) -> None:
     keras = backend.start_keras()
     deterministic = run.arguments["deterministic"]
     if not run.precision:
-        run.precision, why = precision.choose(run.arguments["precision"], deterministic)
+        chosen = precision.choose(run.arguments["precision"], deterministic)
+        run.precision, why = devices.told(chosen)
     keras.utils.set_random_seed(run.arguments["seed"])
     if deterministic:
         precision.make_deterministic()
     keras.config.set_dtype_policy(precision.POLICIES[run.precision])
-    devices = ", ".join(precision.devices())
-    print(f"{name} on {devices}, {run.precision} ({why})")
+    names = precision.devices()[: devices.count]
+    on = ", ".join(names) if len(names) <= 8 else f"{len(names)} devices"
+    print(f"{name} on {on}, {run.precision} ({why})")
 
 
-def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Model":
+def build(
+    arrays: Arrays,
+    recipe: Recipe,
+    init: str,
+    fresh: bool,
+    devices: distribute.Devices = distribute.ONE_DEVICE,
+) -> "keras.Model":
     """Return the network for these arrays; a fresh run's with the weights of --init."""
     from classifier.training import pretrained
     from resnet50 import resnet50
@@ -266,10 +324,7 @@ def build(arrays: Arrays, recipe: Recipe, init: str, fresh: bool) -> "keras.Mode
         shape, len(arrays.classes), recipe.dropout, recipe.zero_init, recipe.enlarge_to
     )
     if fresh and init != "scratch":
-        if init == "imagenet":
-            taken = pretrained.load_imagenet(network)
-        else:
-            taken = pretrained.load_file(network, init, arrays.classes)
+        taken = pretrained.load(network, init, arrays.classes, devices)
         print(f"{taken} layers start from {init}")
     return network
 
@@ -294,9 +349,10 @@ def lasting_words() -> list[str]:
     return [word for word in sys.argv[1:] if not word.startswith(("--res", "--fi"))]
 
 
-def stopped(run: Run, folder: Path) -> NoReturn:
+def stopped(run: Run, folder: Path, first: bool = True) -> NoReturn:
     """End a run that a signal stopped: say what is kept of it."""
-    print(advice(run, folder / "latest.h5"), file=sys.stderr)
+    if first:
+        print(advice(run, folder / "latest.h5"), file=sys.stderr)
     raise SystemExit(130)
 
 

@@ -99,16 +99,18 @@ def of_size(photographs: str, count: int) -> dict:
 
 def table_of_backends(row: dict) -> str:
     """Return the row as a Markdown table, with the machine below."""
-    # What is tested is what tests/test_backends.py does with each.
+    # What is tested is what tests/test_backends.py does with each, and test_processes.py with JAX.
     lines = [
-        "| backend | trains | resumes | predicts | images/s | in Keras' own form |",
-        "|---|---|---|---|---|---|",
+        "| backend | trains | resumes | predicts | distributes | images/s | in Keras' own form |",
+        "|---|---|---|---|---|---|---|",
     ]
+    distributes = {"tensorflow": "tested, in one process", "jax": "tested", "torch": "no"}
     for name in PYTHONS:
         medians = (statistics.median(row["images_per_second"][f"{name}, {form}"]) for form in FORMS)
         version = row["sides"][f"{name}, ours"]["version"]
         figures = " | ".join(f"{median:.0f}" for median in medians)
-        lines.append(f"| {name} {version} | tested | tested | tested | {figures} |")
+        tested = " | ".join(["tested"] * 3 + [distributes[name]])
+        lines.append(f"| {name} {version} | {tested} | {figures} |")
     return "\n".join([*lines, "", measured_on(row)])
 
 

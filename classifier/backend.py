@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Callable
 from types import ModuleType
 
 from classifier.cli import keep_freed_memory, printable
@@ -45,11 +46,14 @@ def lacking() -> str:
     return ""
 
 
-def start_keras() -> ModuleType:
+def start_keras(before_devices: Callable[[], None] | None = None) -> ModuleType:
     """Import and return Keras and its backend without the backend's start-up notes on the terminal.
 
     They come from compiled code before any Python setting is read, hence by file descriptor; where
     the import fails they are shown.
+
+    Args:
+        before_devices: called once all is imported, and before the first look at the devices.
 
     Raises:
         UserError: it is not installed or does not start, or KERAS_BACKEND names none.
@@ -71,8 +75,12 @@ def start_keras() -> ModuleType:
         try:
             import keras
 
+            if before_devices is not None:
+                before_devices()
             if keras.backend.backend() != "torch":  # for which Keras has no list
                 keras.distribution.list_devices()  # the first look at them has notes of its own
+        except UserError:
+            raise
         except Exception as error:
             notes.seek(0)
             os.write(shown, notes.read())

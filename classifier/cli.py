@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -162,7 +163,8 @@ def interrupt_on_sigterm() -> None:
         again, _interrupted = _interrupted, True
         if again or not _waits:
             raise KeyboardInterrupt
-        os.write(2, b"\nstopping soon, with a checkpoint; a second signal stops at once\n")
+        text = b"\nstopping soon, with a checkpoint; a second signal stops at once\n"
+        os.write(sys.stderr.fileno(), text)
 
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: not to be heard
@@ -193,6 +195,35 @@ def raise_if_interrupted() -> None:
     """
     if _interrupted:
         raise KeyboardInterrupt
+
+
+_last_act = None
+
+
+def end_at_once(last_act: Callable[[], None]) -> None:
+    """Have the script end without what libraries do as Python ends, which may take for ever.
+
+    Args:
+        last_act: called before.
+    """
+    global _last_act
+    _last_act = last_act
+
+
+def end_as_usual() -> None:
+    """Take `end_at_once` back."""
+    global _last_act
+    _last_act = None
+
+
+def leave(status: int) -> NoReturn:
+    """End the process now, from whatever thread, after `end_at_once`'s last act."""
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    if _last_act is not None:
+        _last_act()
+    os._exit(status)
 
 
 class _Output:
@@ -228,6 +259,27 @@ class _Output:
             raise
 
 
+def part_from_compiled_code(silent: bool) -> None:
+    """Print to descriptors of our own, and leave 1 and 2 to compiled code from now on.
+
+    Args:
+        silent: whether what it writes to them is left out.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        stream = getattr(sys, name)
+        stream.flush()
+        own = os.fdopen(os.dup(number), "w", encoding=stream.encoding, errors="backslashreplace")
+        if isinstance(stream, _Output):
+            own = _Output(own, stream._product)
+        else:
+            own.reconfigure(line_buffering=True)
+        setattr(sys, name, own)
+        if silent:
+            os.dup2(nothing, number)
+    os.close(nothing)
+
+
 def _drop_output():
     """Let what is printed go nowhere: Python would try again as it ends, and tell in its words."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -257,7 +309,18 @@ def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoR
             `head` does, ends it with status 141, as SIGPIPE would.
         name: of the script, for its errors; the file's if it is not given.
     """
-    name = name or Path(sys.argv[0]).name
+    try:
+        _run(main, product, name or Path(sys.argv[0]).name)
+    except BaseException as error:
+        if _last_act is None:
+            raise
+        if isinstance(error, SystemExit):
+            leave(error.code)
+        traceback.print_exc()
+        leave(1)
+
+
+def _run(main, product, name):
     try:
         _open_streams()
         interrupt_on_sigterm()

@@ -34,6 +34,20 @@ def weights_in(path):
     return {weight.path: weight.numpy() for weight in network.weights}
 
 
+def starting_model(path, data):
+    """Write a model of the small network, with random weights, as if trained on these arrays."""
+    from classifier.data.arrays import Arrays
+    from classifier.prediction import model_file
+
+    keras.utils.set_random_seed(3)
+    with small_network(), Arrays(data) as arrays:
+        size, training = arrays.image_size, {"split_digest": arrays.split_digest}
+        info = model_file.ModelInfo(arrays.classes, size, arrays.protocol, training)
+        network = resnet50((size, size, 3), len(arrays.classes), zero_init=True)
+        model_file.save(path, network, info)
+    return path
+
+
 def random_network(size, classes, enlarge_to=0, seed=0):
     """A `resnet50` whose BatchNorms are not at their first values, nor its biases at zero."""
     keras.utils.set_random_seed(seed)

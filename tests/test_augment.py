@@ -15,6 +15,7 @@ from classifier.data.augment import (
     cropped,
     mixup,
     random_affine,
+    random_crop,
 )
 from classifier.seeds import generator
 
@@ -145,6 +146,10 @@ def test_no_colour_comes_from_outside_the_picture():
         assert tuple(edge) in seen
 
 
+def random_view(image, smallest, seed):
+    return cropped(image, random_crop(len(image), smallest, np.random.default_rng(seed)))
+
+
 def test_crops_are_parts_of_the_picture_at_its_size():
     ramp = np.arange(64, dtype=np.uint8)
     image = np.stack(
@@ -153,7 +158,7 @@ def test_crops_are_parts_of_the_picture_at_its_size():
     image = image.astype(np.uint8)
     areas, flips = [], 0
     for number in range(300):
-        view = cropped(image, 0.25, np.random.default_rng(number)).astype(float)
+        view = random_view(image, 0.25, number).astype(float)
         assert view.shape == image.shape
         steps = np.diff(view, axis=1)[:, 8:-8, 1].mean(), np.diff(view, axis=0)[8:-8, :, 0].mean()
         flips += steps[0] < 0
@@ -161,7 +166,7 @@ def test_crops_are_parts_of_the_picture_at_its_size():
     assert 120 < flips < 180
     assert 0.2 < min(areas) < 0.32
     assert 0.93 < max(areas) <= 1.05
-    same = [cropped(image, 0.5, np.random.default_rng(7)) for _ in range(2)]
+    same = [random_view(image, 0.5, 7) for _ in range(2)]
     np.testing.assert_array_equal(*same)
 
 
@@ -170,13 +175,13 @@ def test_a_crop_has_the_area_it_should_and_of_all_is_the_picture_or_its_mirror_i
     image = np.stack([*np.broadcast_arrays(ramp[:, None], ramp[None, :])] * 2, -1)[:, :, :3]
     areas = []
     for number in range(200):
-        view = cropped(image, 0.8, np.random.default_rng(number)).astype(float)
+        view = random_view(image, 0.8, number).astype(float)
         across = abs(np.diff(view, axis=1)[:, 8:-8, 1].mean())
         areas.append(across * np.diff(view, axis=0)[8:-8, :, 0].mean())
     assert 0.79 < min(areas) < 0.83
     flips = 0
     for number in range(40):
-        view = cropped(image, 1.0, np.random.default_rng(number))
+        view = random_view(image, 1.0, number)
         flipped = view[0, 0, 1] > view[0, -1, 1]
         flips += flipped
         np.testing.assert_array_equal(view, image[:, ::-1] if flipped else image)
@@ -189,7 +194,7 @@ def test_crops_have_many_shapes_and_places():
     image = np.stack([*np.broadcast_arrays(ramp[:, None], ramp[None, :])] * 2, -1)[:, :, :3]
     ratios, places = [], []
     for number in range(300):
-        view = cropped(image, 0.25, np.random.default_rng(number)).astype(float)
+        view = random_view(image, 0.25, number).astype(float)
         across = abs(np.diff(view, axis=1)[:, 8:-8, 1].mean())
         ratios.append(across / np.diff(view, axis=0)[8:-8, :, 0].mean())
         places.append(view[:, :, :2].mean(axis=(0, 1)) / 127)

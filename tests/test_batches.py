@@ -6,8 +6,10 @@ import h5py
 import numpy as np
 import pytest
 
+from classifier.data import arrays as arrays_module
 from classifier.data import batch
 from classifier.data.arrays import Arrays
+from classifier.data.batch import Share
 from classifier.errors import UserError
 from classifier.training.batches import Batches
 from classifier.workers import processes
@@ -184,3 +186,43 @@ def test_rows_past_the_end_of_a_shortened_file_are_damage(tiny_arrays, tmp_path)
             opened.read("test", rows)
         with pytest.raises(UserError, match="arrays.h5: test/X is damaged; make it again"):
             batch.made(opened, batch.Wanted("test", rows[::-1], 32, 0.0, 0.0, ()))
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_shares_of_a_batch_are_parts_of_it_and_read_no_more_than_they_need(
+    arrays, monkeypatch, shares, mixup
+):
+    whole = Batches(arrays, "train", 8, 5, crop=0.5, mixup=mixup)
+    rows, read_rows = whole.order(np.arange(48)), []
+    read_of = arrays_module._Shard.rows
+    monkeypatch.setattr(
+        arrays_module._Shard, "rows",
+        lambda shard, split, name, r: read_rows.append(list(r)) or read_of(shard, split, name, r),
+    )  # fmt: skip
+    for number in (0, 3):
+        images, labels = whole[number]
+        for index in range(shares):
+            part = Batches(arrays, "train", 8, 5, crop=0.5, mixup=mixup, share=Share(index, shares))
+            read_rows.clear()
+            own, own_labels = part[number]
+            size = 8 // shares
+            mine = slice(index * size, (index + 1) * size)
+            np.testing.assert_array_equal(own, images[mine])
+            np.testing.assert_array_equal(own_labels, labels[mine])
+            wanted = set(rows[8 * number :][mine])
+            if mixup and shares > 1:
+                wanted.add(rows[8 * number :][:8][index * size - 1])
+            assert set(read_rows[0]) == set(read_rows[1]) == wanted
+            assert len(read_rows[0]) == len(wanted)
+
+
+def test_shares_in_the_files_order_are_filled_up_for_all_to_have_as_many(arrays):
+    images, labels = read(Batches(arrays, "val", 4))
+    parts = [Batches(arrays, "val", 4, share=Share(index, 2)) for index in range(2)]
+    assert [len(part) for part in parts] == [2, 2]
+    for number in range(2):
+        both = [np.concatenate(pair) for pair in zip(*(p[number] for p in parts), strict=True)]
+        wanted = np.arange(4 * number, 4 * number + 4) % 6
+        np.testing.assert_array_equal(both[0], images[wanted])
+        np.testing.assert_array_equal(both[1], labels[wanted])

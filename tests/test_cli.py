@@ -294,3 +294,45 @@ def test_a_counter_is_for_terminals_alone(monkeypatch):
     counter.advance(5)
     counter.clear()
     assert sys.stderr.getvalue() == ""
+
+
+LAST_ACT = """
+import atexit, os, sys, time
+from classifier import cli
+from classifier.errors import UserError
+
+def main():
+    cli.part_from_compiled_code(silent=True)
+    cli.end_at_once(lambda: print("last act", flush=True))
+    atexit.register(time.sleep, 60)
+    os.write(1, b"of compiled code")
+    os.write(2, b"of compiled code")
+    print("said")
+    if sys.argv[1] == "as usual":
+        atexit.unregister(time.sleep)
+        cli.end_as_usual()
+    if sys.argv[1] == "error":
+        raise UserError("of the user")
+    if sys.argv[1] == "bug":
+        raise ValueError("of ours")
+    return 3
+
+cli.run(main, name="script")
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "out", "told"),
+    [
+        ("end", 3, "said\nlast act\n", ""),
+        ("error", 2, "said\nlast act\n", "script: error: of the user\n"),
+        ("bug", 1, "said\nlast act\n", "ValueError: of ours\n"),
+        ("as usual", 3, "said\n", ""),
+    ],
+)
+def test_an_end_at_once_waits_for_nothing_and_compiled_code_is_silent(how, status, out, told):
+    words = [sys.executable, "-c", LAST_ACT, how]
+    ended = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (status, out)
+    assert ended.stderr.endswith(told)
+    assert (ended.stderr == told) or how == "bug"

@@ -10,9 +10,9 @@ from classifier.training.head import fit_head, regression_head
 
 
 class Pictures(keras.utils.PyDataset):
-    def __init__(self, images):
+    def __init__(self, images, labels):
         super().__init__()
-        self.images = images
+        self.images, self.labels, self.count = images, lambda: labels, len(images)
 
     def __len__(self):
         return 1
@@ -34,7 +34,7 @@ def test_the_head_is_the_regression(present):
     random = np.random.default_rng(0)
     labels = random.choice(present, 60)
     images = random.normal(0, 0.1, (60, 4, 4, 3)) + 10 * np.eye(3)[labels][:, None, None]
-    accuracy = fit_head(model, Pictures(images.astype(np.float32)), labels)
+    accuracy = fit_head(model, Pictures(images.astype(np.float32), labels))
     outputs = model.predict(images, verbose=0)
     assert accuracy == 1
     assert (outputs.argmax(axis=1) == labels).all()
@@ -45,7 +45,7 @@ def test_features_that_are_no_numbers_are_told_in_one_line():
     model = network(4)
     images = np.full((6, 4, 4, 3), np.nan, np.float32)
     with pytest.raises(UserError, match="--learning-rate: the features are not finite"):
-        fit_head(model, Pictures(images), np.arange(6) % 3)
+        fit_head(model, Pictures(images, np.arange(6) % 3))
 
 
 @pytest.mark.parametrize("with_val", [True, False])

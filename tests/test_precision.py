@@ -102,6 +102,7 @@ def test_a_processors_units_for_bfloat16_are_named(monkeypatch, flags, end):
     monkeypatch.setattr(precision.processor, "name", lambda: "Abacus")
     monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
     assert precision.device().endswith(f" cores of Abacus{end}")
+    assert precision.device(4) == f"4 x {precision.device()}"
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,14 @@ def test_jax_tells_the_capability_of_its_first_gpu(monkeypatch, capability, expe
     monkeypatch.setattr(precision, "devices", lambda: ["gpu:0"])
     assert precision.choose("auto")[0] == expected
     assert precision.device() == "Abacus"
+
+
+def test_gpus_are_named_with_how_many_are_used_of_each(monkeypatch):
+    monkeypatch.setattr(precision, "devices", lambda: ["gpu:0", "gpu:1", "gpu:2"])
+    models = ["Abacus", "Abacus", "Sieve"]
+    monkeypatch.setattr(precision, "_gpu", lambda number: (models[number], 9))
+    named = [precision.device(count) for count in (1, 2, 3)]
+    assert named == ["Abacus", "2 x Abacus", "2 x Abacus, Sieve"]
 
 
 @pytest.mark.parametrize(("name", "gpu"), [("tensorflow", 0), ("torch", 0), ("jax", 0), ("jax", 1)])

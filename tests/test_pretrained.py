@@ -27,9 +27,9 @@ def saved(network, tmp_path_factory):
 
 def test_init_takes_our_own_model_with_its_head(network, saved):
     fresh = resnet50((32, 32, 3), 3, dropout=0)
-    assert pretrained.load_file(fresh, saved, CLASSES) == 107
+    assert pretrained.load(fresh, saved, CLASSES) == 107
     np.testing.assert_array_equal(fresh.predict_on_batch(IMAGES), network.predict_on_batch(IMAGES))
-    assert pretrained.load_file(fresh, saved, ["x", "y", "z"]) == 106
+    assert pretrained.load(fresh, saved, ["x", "y", "z"]) == 106
 
 
 def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path):
@@ -51,7 +51,7 @@ def test_init_takes_keras_files_and_turns_them_to_rgb(tmp_path):
     features = keras.Model(ours.input, ours.get_layer("avg_pool").output)
     for name in ("whole.h5", "weights.h5"):
         ours.set_weights([np.zeros_like(weight) for weight in ours.get_weights()])
-        assert pretrained.load_file(ours, tmp_path / name, list("abcde")) == 106
+        assert pretrained.load(ours, tmp_path / name, list("abcde")) == 106
         np.testing.assert_allclose(
             features.predict_on_batch(IMAGES), wanted, atol=1e-4, err_msg=name
         )
@@ -63,7 +63,7 @@ def test_init_refuses_a_network_that_is_no_resnet50(tmp_path):
     with small_network():
         ours = resnet50((32, 32, 3), 2)
     with pytest.raises(UserError, match=r"other\.h5: no ResNet-50"):
-        pretrained.load_file(ours, tmp_path / "other.h5", ["a", "b"])
+        pretrained.load(ours, tmp_path / "other.h5", ["a", "b"])
 
 
 def test_a_model_without_its_description_is_not_taken_for_keras_weights(network, tmp_path):
@@ -71,7 +71,7 @@ def test_a_model_without_its_description_is_not_taken_for_keras_weights(network,
     with h5py.File(path, "r+") as file:
         file["classifier"][0] = ord("x")
     for read in (
-        lambda: pretrained.load_file(network, path, CLASSES),
+        lambda: pretrained.load(network, path, CLASSES),
         lambda: pretrained.leak_of(path, arrays()),
     ):
         with pytest.raises(UserError, match=r"model\.h5"):

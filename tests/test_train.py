@@ -223,7 +223,7 @@ def test_an_earlier_run_stays_where_keras_or_the_weights_cannot_be_had(copied, m
     with monkeypatch.context() as patch, pytest.raises(UserError, match="is none of"):
         patch.setenv("KERAS_BACKEND", "none")
         run_train(*words)
-    monkeypatch.setattr(pretrained, "load_imagenet", fails)
+    monkeypatch.setattr(pretrained, "read_imagenet", fails)
     with pytest.raises(UserError, match="no network"):
         run_train(*words, "--init", "imagenet", "--recipe", "finetune")
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before

@@ -402,15 +402,20 @@ class Arrays:
             raise UserError(f"{self.path}: its shards are not of one set; make it again")
         return replace(own, fingerprint=own.set_digest)
 
-    def check_content(self) -> None:
+    def check_content(self, index: int = 0, count: int = 1) -> None:
         """Read every row, 1 GB in about 1.7 s, to see that none has changed since it was written.
+
+        Args:
+            index: of `count` processes, each of which reads as many of the shards.
+            count: of the processes.
 
         Raises:
             UserError: one has.
         """
-        total = sum(shard.file[split]["X"].nbytes for shard in self._shards for split in SPLITS)
+        shards = self._shards[index::count]
+        total = sum(shard.file[split]["X"].nbytes for shard in shards for split in SPLITS)
         with tqdm(total=total, desc="Checking", unit="B", unit_scale=True, disable=None) as bar:
-            for shard in self._shards:
+            for shard in shards:
                 if shard.digest(bar.update) != shard.description.fingerprint:
                     raise UserError(f"{shard.path}: {DAMAGED}")
 

@@ -5,6 +5,7 @@ The original's is rotation, shift, shear, zoom and flip with nearest fill.
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -64,32 +65,45 @@ def random_affine(size: int, generator: np.random.Generator) -> np.ndarray:
     return (back @ rotate @ move @ slant @ scale @ to_centre)[:2]
 
 
-def cropped(
-    image: np.ndarray, smallest: float, generator: np.random.Generator, side: int | None = None
-) -> np.ndarray:
-    """Return a random crop of a picture, flipped half of the time.
+class Crop(NamedTuple):
+    """A part of a picture: left, top, right and bottom, in pixels, and whether it is flipped."""
+
+    box: tuple[float, float, float, float]
+    flipped: bool
+
+
+def random_crop(size: int, smallest: float, generator: np.random.Generator) -> Crop:
+    """Draw a random crop, flipped half of the time.
 
     Szegedy et al. 2014 (arXiv:1409.4842), with crops of `smallest` of the area or more; of 1 it is
     the flip alone.
 
     Args:
-        image: uint8 array (size, size, 3).
+        size: side of the picture, pixels.
         smallest: fraction of the area, over 0 to 1.
         generator: numpy Generator.
-        side: of what is returned, pixels; None for the picture's.
-
-    Returns:
-        uint8 array (side, side, 3).
     """
-    size = image.shape[0]
     area = generator.uniform(smallest, 1)
     narrowest, widest = max(ASPECT[0], area), min(ASPECT[1], 1 / area)  # that the picture holds
     ratio = math.exp(generator.uniform(math.log(narrowest), math.log(widest)))
     width, height = (min(1.0, math.sqrt(area * r)) * size for r in (ratio, 1 / ratio))
     left, top = generator.uniform(0, size - width), generator.uniform(0, size - height)
-    right, bottom = left + width, top + height
-    view = resized(image, side or size, (left, top, right, bottom))
-    return view[:, ::-1] if generator.random() < 0.5 else view
+    return Crop((left, top, left + width, top + height), generator.random() < 0.5)
+
+
+def cropped(image: np.ndarray, crop: Crop, side: int | None = None) -> np.ndarray:
+    """Return a part of a picture.
+
+    Args:
+        image: uint8 array (size, size, 3).
+        crop: of `random_crop` for this size.
+        side: of what is returned, pixels; None for the picture's.
+
+    Returns:
+        uint8 array (side, side, 3).
+    """
+    view = resized(image, side or image.shape[0], crop.box)
+    return view[:, ::-1] if crop.flipped else view
 
 
 def resized(

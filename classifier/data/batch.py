@@ -1,18 +1,26 @@
-"""One batch of an arrays file, read and augmented, here or in a process of its own."""
+"""One batch of an arrays file, or part of one, read and augmented, here or in another process."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from classifier.data.arrays import Arrays, opened
-from classifier.data.augment import cropped, mixup, resized
+from classifier.data.augment import cropped, mixup, random_crop, resized
 from classifier.seeds import generator
+
+
+class Share(NamedTuple):
+    """Part number `index`, from 0, of `count` equal parts of each batch."""
+
+    index: int
+    count: int
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a batch is made of.
+    """What a batch is made of, and which part of it is wanted.
 
     Attributes:
         split: "train", "val" or "test".
@@ -21,6 +29,7 @@ class Wanted:
         crop: as in `Batches`.
         mixup: as in `Batches`.
         key: of the generator of what is random in it.
+        share: Share; it must divide the rows.
     """
 
     split: str
@@ -29,21 +38,31 @@ class Wanted:
     crop: float
     mixup: float
     key: tuple
+    share: Share = Share(0, 1)
 
 
 def made(arrays: Arrays, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
-    """Return images uint8 (B, side, side, 3) and labels float32 (B, classes)."""
-    images, labels = arrays.read(wanted.split, wanted.rows)
+    """Return images uint8 (B / shares, side, side, 3) and labels float32 (B / shares, classes).
+
+    They are those of the whole batch, bit for bit, of which only what is needed is read.
+    """
+    (index, shares), size = wanted.share, len(wanted.rows)
+    first, end = (size * number // shares for number in (index, index + 1))
+    before = int(bool(wanted.mixup) and shares > 1)  # the image that the first is mixed with
+    places = np.arange(first - before, end)  # of which -1 is the last
+    images, labels = arrays.read(wanted.split, wanted.rows[places])
     if wanted.crop or wanted.mixup:
         random = generator(*wanted.key)
     if wanted.crop:
-        images = np.stack([cropped(image, wanted.crop, random, wanted.side) for image in images])
+        crops = [random_crop(arrays.image_size, wanted.crop, random) for _ in range(size)]
+        views = zip(images, (crops[place] for place in places), strict=True)
+        images = np.stack([cropped(image, crop, wanted.side) for image, crop in views])
     elif wanted.side != arrays.image_size:
         images = np.stack([resized(image, wanted.side) for image in images])
     labels = labels.astype(np.float32)
     if wanted.mixup:
         images, labels = mixup(images, labels, wanted.mixup, random)
-    return images, labels
+    return images[before:], labels[before:]
 
 
 def made_apart(

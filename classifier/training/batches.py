@@ -8,7 +8,7 @@ import numpy as np
 
 from classifier.cli import printable
 from classifier.data.arrays import Arrays
-from classifier.data.batch import Wanted, made, made_apart
+from classifier.data.batch import Share, Wanted, made, made_apart
 from classifier.seeds import Order
 
 # Batches that a process has made or is to make before they are taken, and most bytes of all.
@@ -31,6 +31,8 @@ class Batches(keras.utils.PyDataset):
         crop: crop each picture at random, to this part of its area or more, and flip half of them;
             1 for flips alone, 0 for neither.
         mixup: alpha of the shares by which the images of a batch are mixed; 0: they are not.
+        share: Share of each batch that is read; the last one is filled up with the first rows then.
+            None for all of it.
 
     Attributes:
         side: of the images, pixels; the arrays' unless it is set to another.
@@ -46,10 +48,12 @@ class Batches(keras.utils.PyDataset):
         copies: bool = True,
         crop: float = 0.0,
         mixup: float = 0.0,
+        share: Share | None = None,
     ):
         super().__init__()
         self.arrays, self.split, self.batch_size = arrays, split, batch_size
         self.shuffle_seed, self.crop, self.mixup = shuffle_seed, crop, mixup
+        self.share = share
         self.side = arrays.image_size
         self.rows, self.count = None, arrays.count(split)  # None: all of them
         if not copies and (numbers := arrays.copies(split)).any():
@@ -114,8 +118,10 @@ class Batches(keras.utils.PyDataset):
 
     def _wanted(self, index):
         start = index * self.batch_size
-        rows = np.arange(start, min(start + self.batch_size, self.count))
+        rows = np.arange(start, start + self.batch_size)
+        rows = rows[rows < self.count] if self.share is None else rows % self.count
         rows = rows if self.order is None else self.order(rows)
         rows = rows if self.rows is None else self.rows[rows]
         key = ("augmentation", self.shuffle_seed, self.epoch, index)
-        return Wanted(self.split, rows, self.side, self.crop, self.mixup, key)
+        share = self.share or Share(0, 1)
+        return Wanted(self.split, rows, self.side, self.crop, self.mixup, key, share)

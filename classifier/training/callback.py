@@ -7,10 +7,10 @@ from pathlib import Path
 
 import keras
 
-from classifier import cli
 from classifier.prediction import model_file
 from classifier.seeds import generator
 from classifier.training import checkpoint
+from classifier.training.distribute import ONE_DEVICE, Devices
 from classifier.training.run import Run
 
 
@@ -32,6 +32,7 @@ class Keeper(keras.callbacks.Callback):
         patience: stop after so many epochs without a better one on val; 0: never.
         patient_after: epochs that do not count in it, those of smaller images.
         resumes: whether the run goes on from latest.h5.
+        devices: Devices; only the first process writes.
 
     Attributes:
         diverged: whether a loss was not a finite number.
@@ -49,12 +50,14 @@ class Keeper(keras.callbacks.Callback):
         patience: int = 0,
         patient_after: int = 0,
         resumes: bool = False,
+        devices: Devices = ONE_DEVICE,
     ):
         super().__init__()
         self.run, self.folder, self.network, self.describe = run, folder, network, describe
         self.steps = steps
         self.save_every, self.save_every_minutes = save_every, save_every_minutes
         self.patience, self.patient_after, self.resumes = patience, patient_after, resumes
+        self.devices = devices
         self.diverged, self.plain, self.saved = False, None, None
         self.loss = 0.0  # after the last step, as the backend has it
 
@@ -109,7 +112,7 @@ class Keeper(keras.callbacks.Callback):
     def restore(self) -> None:
         """Put latest.h5 into the model of a run that goes on from it, once."""
         if self.resumes:
-            checkpoint.restore(self.folder / "latest.h5", self.model)
+            checkpoint.restore(self.folder / "latest.h5", self.model, self.devices)
             if not self.run.step:  # its metrics are those of an epoch that is over
                 self.model.reset_metrics()
             self.resumes = False
@@ -130,7 +133,7 @@ class Keeper(keras.callbacks.Callback):
 
     def _keep_checkpoint_if(self, due):
         """Keep one if it is due, its minutes are over or a signal came, which is raised then."""
-        stop = cli.interrupted()
+        stop = self.devices.stop(self.run.epochs_done * self.steps + self.run.step)
         late = time.monotonic() - self.saved >= 60 * self.save_every_minutes
         if not (due or stop or late) or not self._goes_on(self.loss):
             return
@@ -145,12 +148,18 @@ class Keeper(keras.callbacks.Callback):
 
     def _keep_checkpoint(self):
         self._count_minutes()
+        if not self.devices.first:
+            return
         checkpoint.save(self.folder / "latest.h5", self.model, self.run.to_json())
         self.saved = time.monotonic()
 
     def _keep_best(self):
+        if not self.devices.first:
+            return
         info = self.describe()
-        self.plain = self.plain or model_file.build(info)  # in float32, without dropout
+        if self.plain is None:
+            with self.devices.apart():
+                self.plain = model_file.build(info)  # in float32, without dropout
         self.plain.set_weights(self.network.get_weights())
         model_file.save(self.folder / "best.h5", self.plain, info)
 

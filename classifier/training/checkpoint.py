@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
 from classifier.errors import UserError
 from classifier.files import atomic_write, reserve
 from classifier.hdf5 import DAMAGE, dataset, open_hdf5, read, read_json, write_json
+from classifier.training.distribute import ONE_DEVICE, Devices
 
 if TYPE_CHECKING:
     import keras
@@ -53,14 +55,19 @@ def load_run(path: Path) -> dict[str, Any]:
     return kept
 
 
-def restore(path: Path, model: "keras.Model") -> None:
-    """Put a checkpoint's variables into a compiled model.
+def restore(path: Path, model: "keras.Model", devices: Devices = ONE_DEVICE) -> None:
+    """Put a checkpoint's variables, which the first process has, into a compiled model.
 
     Raises:
         UserError: they are damaged or do not fit the model.
     """
+    groups = _variables(model)
+    if not devices.first:
+        for variable in (variable for group in groups.values() for variable in group):
+            variable.assign(devices.told_array(np.zeros(variable.shape, variable.dtype)))
+        return
     with open_hdf5(path, "checkpoint") as file:
-        for kind, variables in _variables(model).items():
+        for kind, variables in groups.items():
             for number, variable in enumerate(variables):
                 part = dataset(file, f"{kind}/{number}")
                 wanted = tuple(variable.shape), variable.dtype
@@ -70,7 +77,7 @@ def restore(path: Path, model: "keras.Model") -> None:
                     values = read(file, part)
                 except DAMAGE as error:
                     raise UserError(f"{path}: damaged; use --restart") from error
-                variable.assign(values)
+                variable.assign(devices.told_array(values))
 
 
 def _variables(model):

@@ -11,13 +11,15 @@ import numpy as np
 
 from classifier import cli
 from classifier.data.arrays import Arrays
+from classifier.data.batch import Share
 from classifier.errors import UserError
 from classifier.prediction.runtime import images_a_step
 from classifier.processor import cores
 from classifier.training.batches import Batches
 from classifier.training.callback import Callbacks, Keeper
+from classifier.training.distribute import ONE_DEVICE, Devices
 from classifier.training.fused import fuse
-from classifier.training.head import figures_of, outputs_of, regression_head
+from classifier.training.head import figures_of, regression_head
 from classifier.training.optimizer import make_optimizer
 from classifier.training.precision import gpus
 from classifier.training.recipes import Recipe, image_sides
@@ -38,6 +40,7 @@ def fit(
     save_every: int = 1,
     save_every_minutes: float = 10,
     logs: Path | None = None,
+    devices: Devices = ONE_DEVICE,
 ) -> None:
     """Train from the run's last step on until it is finished; best.h5 and latest.h5 keep it.
 
@@ -50,6 +53,7 @@ def fit(
         save_every: epochs between checkpoints.
         save_every_minutes: most minutes between checkpoints.
         logs: the run's folder for TensorBoard, or None.
+        devices: Devices, within whose scope the network was built.
 
     Raises:
         UserError: the loss diverged, or a batch is too large for the memory.
@@ -58,30 +62,34 @@ def fit(
     """
     batch_size, own_side = run.arguments["batch_size"], arrays.image_size
     largest = max(own_side, recipe.enlarge_to)
-    batches = training_batches(arrays, recipe, batch_size, run.arguments["seed"])
-    val = Batches(arrays, "val", batch_size) if arrays.count("val") else None
+    batches = training_batches(arrays, recipe, batch_size, run.arguments["seed"], devices.share)
+    val = None
+    if arrays.count("val"):
+        val = Batches(arrays, "val", batch_size, share=devices.share)
     sides = image_sides(own_side, recipe)
     optimizer = make_optimizer(recipe, batches.steps * recipe.num_epochs)
-    model = compiled(network, recipe, batch_size, optimizer)
+    seen = devices.seen(batch_size)
+    model = compiled(network, recipe, seen, optimizer)
     models = {own_side: model}  # by the side of the images
     keeper = Keeper(
         run,
         folder,
         network,
-        lambda: describe(run, arrays, recipe),
+        lambda: describe(run, arrays, recipe, devices.count),
         batches.steps,
         save_every,
         save_every_minutes,
         run.arguments["patience"],
         patient_after=sum(side < own_side for side in sides),
         resumes=run.begun,
+        devices=devices,
     )
 
     def judge(epoch, figures):  # at the size of the arrays, whatever the epoch's is
         if val is None:
             return
-        outputs = outputs_of(model, val)
-        figures |= figures_of(model, val, outputs)
+        outputs = devices.outputs(model, val)
+        figures |= devices.told(figures_of(model, val, outputs) if devices.first else None)
         if logs is not None:
             board.show_confusion(epoch, arrays.labels("val"), outputs.argmax(axis=1))
 
@@ -103,7 +111,8 @@ def fit(
         callbacks.insert(1, board)  # for the Keeper may end the epoch's hooks
 
     def regression():
-        figures = regression_head(model, arrays, min(batch_size, images_a_step(largest)), val)
+        step = devices.whole(min(batch_size, images_a_step(largest)))
+        figures = regression_head(model, arrays, step, val, devices)
         cli.raise_if_interrupted()
         run.minutes += figures["minutes"]
         run.images += 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
@@ -123,7 +132,7 @@ def fit(
                 print(f"images of {side} pixels from epoch {run.epochs_done + 1} on")
             with cli.interrupts_wait():
                 if side not in models:
-                    models[side] = compiled(network, recipe, batch_size, model.optimizer, side)
+                    models[side] = compiled(network, recipe, seen, model.optimizer, side)
                 models[side].fit(
                     batches,
                     epochs=recipe.num_epochs,
@@ -132,7 +141,7 @@ def fit(
                     callbacks=Callbacks(
                         callbacks,
                         add_history=True,
-                        add_progbar=True,
+                        add_progbar=devices.first,
                         model=models[side],
                         verbose=1 if sys.stdout.isatty() else 2,
                         epochs=recipe.num_epochs,
@@ -154,7 +163,9 @@ def fit(
         )
 
 
-def training_batches(arrays: Arrays, recipe: Recipe, batch_size: int, seed: int) -> Batches:
+def training_batches(
+    arrays: Arrays, recipe: Recipe, batch_size: int, seed: int, share: Share | None = None
+) -> Batches:
     """Return the batches that a recipe trains on."""
     return Batches(
         arrays,
@@ -164,6 +175,7 @@ def training_batches(arrays: Arrays, recipe: Recipe, batch_size: int, seed: int)
         copies=recipe.copies,
         crop=recipe.crop,
         mixup=recipe.mixup,
+        share=share,
     )
 
 

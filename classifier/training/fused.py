@@ -198,10 +198,16 @@ def add_bias(x: keras.KerasTensor, bias: keras.KerasTensor) -> keras.KerasTensor
 def batch_norm(
     x: keras.KerasTensor, scale: keras.KerasTensor, offset: keras.KerasTensor, epsilon: float
 ) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.KerasTensor]:
-    """Return (N, H, W, C) normalised, its mean and variance, by one kernel where there is one."""
+    """Return (N, H, W, C) normalised, its mean and variance, by one kernel where there is one.
+
+    On several devices they are those of the whole batch.
+    """
+    synchronized = False
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    if keras.backend.backend() == "tensorflow" and not synchronized:
         y, mean, variance = tf.raw_ops.FusedBatchNormV3(
             x=x, scale=scale, offset=offset, mean=[], variance=[], epsilon=epsilon
         )[:3]
@@ -215,7 +221,7 @@ def batch_norm(
         )
         return y.permute(0, 2, 3, 1), mean, ops.relu(inverse**-2 - epsilon)
     wide = ops.cast(x, "float32")  # XLA makes one kernel of it
-    mean, variance = ops.moments(wide, (0, 1, 2))
+    mean, variance = ops.moments(wide, (0, 1, 2), synchronized=synchronized)
     y = ops.batch_normalization(wide, mean, variance, -1, offset, scale, epsilon)
     return ops.cast(y, x.dtype), mean, variance
 

@@ -1,6 +1,7 @@
 """Which number format the network computes in."""
 
 import os
+from collections import Counter
 
 from classifier import processor
 from classifier.errors import UserError
@@ -99,15 +100,17 @@ def gpus() -> list[str]:
     return [name for name in devices() if name.startswith(("gpu", "cuda"))]
 
 
-def device() -> str:
-    """Return what the network is computed on, in words."""
+def device(count: int = 1) -> str:
+    """Return what the network is computed on, the first so many of the devices, in words."""
     if any(name.startswith("cpu") for name in devices()):
         flags = cpu_flags()
         units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
-        return f"{cores()} cores of {processor.name()}{units}"
-    if not gpus():
-        return ", ".join(devices())
-    return ", ".join(_gpu(number)[0] or name for number, name in enumerate(gpus()))
+        names = [f"{cores()} cores of {processor.name()}{units}"] * count
+    elif found := gpus()[:count]:
+        names = [_gpu(number)[0] or name for number, name in enumerate(found)]
+    else:
+        names = devices()[:count]
+    return ", ".join(name if n == 1 else f"{n} x {name}" for name, n in Counter(names).items())
 
 
 def _gpu(number):

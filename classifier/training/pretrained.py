@@ -14,16 +14,43 @@ from classifier.errors import UserError
 from classifier.evaluation.evaluate import leak_on
 from classifier.hdf5 import has, open_hdf5
 from classifier.prediction.model_file import layer_weights, load_info
+from classifier.training.distribute import ONE_DEVICE, Devices
 
 if TYPE_CHECKING:
     import keras
 
 
-def load_imagenet(model: "keras.Model") -> int:
-    """Put Keras' own ImageNet weights, downloaded and checked by Keras, into a `resnet50`.
+def load(
+    network: "keras.Model", init: str | Path, classes: list[str], devices: Devices = ONE_DEVICE
+) -> int:
+    """Put weights to start from, which the first process reads, into a `resnet50`.
+
+    Args:
+        network: `resnet50`.
+        init: "imagenet", or the path of what `read_file` reads.
+        classes: class names.
+        devices: Devices that the network was built for.
 
     Returns:
-        number of layers filled; the head is left as it is.
+        number of layers filled; the head only where the file has one for these very classes.
+
+    Raises:
+        UserError: the download failed, or the file is missing, damaged, or no ResNet-50.
+    """
+    layers = {}
+    if devices.first:
+        with devices.apart():
+            layers = dict(read_imagenet() if init == "imagenet" else read_file(init, classes))
+    names = devices.told(list(layers))
+    for name in names:
+        layer = network.get_layer(name)
+        values = layers.get(name) or layer.get_weights()  # for their shapes
+        layer.set_weights([devices.told_array(value) for value in values])
+    return len(names)
+
+
+def read_imagenet() -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield each layer but the head, with Keras' own ImageNet weights, which Keras downloads.
 
     Raises:
         UserError: the download failed.
@@ -37,39 +64,22 @@ def load_imagenet(model: "keras.Model") -> int:
         raise UserError(
             f"--init imagenet: {reason}; where there is no network, give a file: --init FILE.h5"
         ) from error
-    taken = 0
-    for layer in model.layers:
-        if layer.weights and not layer.name.startswith("fc"):
-            values = source.get_layer(applications_name(layer.name)).get_weights()
-            layer.set_weights(_to_rgb(layer.name, values))
-            taken += 1
-    return taken
+    for layer in weight_shapes(1):
+        if not layer.startswith("fc"):
+            yield layer, _to_rgb(layer, source.get_layer(applications_name(layer)).get_weights())
 
 
-def load_file(model: "keras.Model", path: Path, classes: list[str]) -> int:
-    """Put the weights of a .h5 file into a `resnet50`.
+def read_file(path: Path, classes: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """Yield each layer that a .h5 file has weights for, with them.
 
     Args:
-        model: `resnet50`.
         path: a model of train.py, or ResNet-50 weights or a whole model of Keras, with layers
             named res2a_branch2a or conv2_block1_1_conv; Keras' expect BGR and are turned to RGB.
         classes: class names; the head is taken where the file has one for these very classes.
 
-    Returns:
-        number of layers filled.
-
     Raises:
         UserError: missing, damaged, or not a ResNet-50.
     """
-    taken = 0
-    for layer, values in read_file(path, classes):
-        model.get_layer(layer).set_weights(values)
-        taken += 1
-    return taken
-
-
-def read_file(path: Path, classes: list[str]) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """Yield each layer that `load_file` fills, with its weights; raise UserError as it does."""
     with open_hdf5(path, "weights file") as file:
         ours = has(file, "classifier")
         same_head = ours and load_info(path).classes == list(classes)
@@ -90,7 +100,7 @@ def leak_of(path: str, arrays: Arrays) -> str:
     """Return why the figures of a network that starts from a file will be too good, in words.
 
     Args:
-        path: what `load_file` reads; or "scratch" or "imagenet".
+        path: what `read_file` reads; or "scratch" or "imagenet".
         arrays: what the network is trained and judged on.
 
     Returns:

@@ -233,7 +233,7 @@ def start_or_resume(fresh: Run, folder: Path, resume: bool, restart: bool) -> Ru
     if latest.exists() and not restart:
         kept = load(latest)
         if resume:
-            _check_same(kept, fresh)
+            _check_same(kept, fresh, "the run to resume has", "give the same, or --restart")
             print(f"resuming run {kept.id} after {kept.place}")
             return kept
         if not kept.over:
@@ -253,22 +253,29 @@ def discard(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _check_same(kept, fresh):
+def same_run(told: Any, own: Run) -> Run:
+    """Return the run that process 0 has told this one of; raise UserError if its own is another."""
+    run = Run.from_json(told)
+    _check_same(run, own, "process 0 has", "give all the same")
+    return run
+
+
+def _check_same(kept, fresh, whose, remedy):
     for name, value in fresh.arguments.items():
         other = kept.arguments.get(name)
         if other != value:
             raise UserError(
-                f"--{name.replace('_', '-')} is {value}, the run to resume has "
-                f"{printable(str(other)[:200])}: give the same, or --restart"
+                f"--{name.replace('_', '-')} is {value}, {whose} "
+                f"{printable(str(other)[:200])}: {remedy}"
             )
     if kept.fingerprint != fresh.fingerprint:
         raise UserError(
-            "--data: the arrays are not those the run began with: give them back, or --restart"
+            f"--data: the arrays are not those the run began with, which {whose}: {remedy}"
         )
 
 
-def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
-    """Return what the model file of a run's best epoch says of itself."""
+def describe(run: Run, arrays: Arrays, recipe: Recipe, devices: int = 1) -> ModelInfo:
+    """Return what the model file of a run's best epoch, on so many devices, says of itself."""
     from importlib.metadata import version
 
     import keras
@@ -282,7 +289,7 @@ def describe(run: Run, arrays: Arrays, recipe: Recipe) -> ModelInfo:
         **run.progress(),
         "data_seed": arrays.seed,
         "split_digest": arrays.split_digest,
-        "device": precision.device(),
+        "device": precision.device(devices),
         "versions": {
             name: version(name) for name in ("keras", keras.backend.backend(), "numpy", "pillow")
         },

@@ -1,0 +1,497 @@
+"""Training on many devices: all of one machine, or of many processes on many machines.
+
+Each device has a copy of the network and computes its part of a batch, whose size is that of all
+parts; the gradients are summed up, and BatchNorms see the whole batch. So what is trained is the
+same on any number of devices, but for rounding. The engines are those of Keras: on JAX
+`keras.distribution`, in one process or in many; on TensorFlow MirroredStrategy, in one.
+"""
+
+import contextlib
+import ipaddress
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from classifier import backend, cli
+from classifier.data.batch import Share
+from classifier.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from classifier.training.batches import Batches
+
+HEARTBEAT = 30  # seconds in which a process that is not heard of counts as dead
+GRACE = 60  # seconds that JAX would wait longer than we do, for it ends the process as it gives up
+# What is told by what processes speak with each other through, Gloo on processors, NCCL on GPUs.
+LOST = re.compile(
+    r"gloo|nccl|coordination|(closed|reset) by peer|connection refused|heartbeat", re.IGNORECASE
+)
+# Run by a process of its own, which reads until this one has ended, or says that it will.
+WATCHER = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """What a program that starts processes tells them, in environment variables.
+
+    Attributes:
+        count: variable of how many processes there are.
+        index: of the number of this one.
+        address: of the host of process 0, and, unless it ends in it, of the port.
+        name: JAX's own for it, which finds the address in other variables.
+        needed: these.
+    """
+
+    count: str
+    index: str
+    address: tuple[str, ...] = ()
+    name: str = ""
+    needed: tuple[str, ...] = ()
+
+
+LAUNCHERS = (
+    # Kubeflow Trainer, and any Kubernetes Job that sets them
+    Launcher("JAX_NUM_PROCESSES", "JAX_PROCESS_ID", ("JAX_COORDINATOR_ADDRESS",)),
+    # Kubeflow's JAXJob
+    Launcher("NUM_PROCESSES", "PROCESS_ID", ("COORDINATOR_ADDRESS", "COORDINATOR_PORT")),
+    Launcher(
+        "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK",
+        name="ompi", needed=("OMPI_MCA_orte_hnp_uri", "OMPI_COMM_WORLD_LOCAL_RANK"),
+    ),
+    Launcher(
+        "SLURM_NTASKS", "SLURM_PROCID",
+        name="slurm", needed=("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_LOCALID"),
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Member:
+    """Which process of how many this one is.
+
+    Attributes:
+        index: from 0; process 0 alone writes files and prints.
+        count: of the processes.
+        coordinator: HOST:PORT at which process 0 listens; "" where JAX finds it.
+        launcher: JAX's name of what started them, where it finds something; "" where nothing.
+    """
+
+    index: int = 0
+    count: int = 1
+    coordinator: str = ""
+    launcher: str = ""
+
+    @property
+    def first(self) -> bool:
+        """Whether it is process 0."""
+        return self.index == 0
+
+    def __str__(self):
+        return f"process {self.index} of {self.count}"
+
+
+def member_of(
+    coordinator: str | None,
+    count: int | None,
+    index: int | None,
+    variables: Mapping[str, str] = os.environ,
+) -> Member:
+    """Return the Member that flags make this process, and for what they do not tell a launcher.
+
+    Args:
+        coordinator: of --coordinator, HOST:PORT, or None.
+        count: of --num-processes, or None.
+        index: of --process-id, or None.
+        variables: environment variables.
+
+    Raises:
+        UserError: not all is told, or it cannot be.
+    """
+    launcher = next((one for one in LAUNCHERS if _started(one, variables)), None)
+    name = ""
+    if launcher is not None:
+        count = _number(variables, launcher.count) if count is None else count
+        index = _number(variables, launcher.index) if index is None else index
+        told = [variables[part] for part in launcher.address if part in variables]
+        if coordinator is None and told:
+            coordinator = ":".join(told)
+        if all(part in variables for part in launcher.needed):
+            name = launcher.name
+    if count is None and index is None and coordinator is None:
+        return Member()
+    if count is None or index is None or not (coordinator or name):
+        lacking = [
+            flag
+            for flag, value in {
+                "--coordinator": coordinator or name or None,
+                "--num-processes": count,
+                "--process-id": index,
+            }.items()
+            if value is None
+        ]
+        raise UserError(f"{', '.join(lacking)}: give it too, for processes to find each other")
+    if not 0 <= index < count:
+        raise UserError(f"--process-id: {index} is none of 0 to {count - 1} (--num-processes)")
+    if coordinator:
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise UserError(f"--coordinator: {cli.printable(coordinator)} is not HOST:PORT")
+    return Member(index, count, coordinator or "", name) if count > 1 else Member()
+
+
+def _started(launcher, variables):
+    known = launcher.count in variables and launcher.index in variables
+    # SLURM sets those for a script too, which srun has not started many times.
+    return known and (launcher.name != "slurm" or all(v in variables for v in launcher.needed))
+
+
+def _number(variables, name):
+    if not variables[name].isdecimal():
+        raise UserError(f"{name}: {cli.printable(variables[name])} is not a whole number")
+    return int(variables[name])
+
+
+class Devices:
+    """What training is computed on: one device, of this process alone.
+
+    Attributes:
+        count: of the devices.
+        first: whether this process is the one that writes files and prints.
+        share: this process' of each batch; None where it has all of it.
+    """
+
+    count, first, share = 1, True, None
+
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Have what is built and trained in the block distributed."""
+        yield
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Have what is built in the block not distributed, within `scope`."""
+        yield
+
+    def whole(self, batch_size: int) -> int:
+        """Return a batch size that all devices can share: the same, less what remains."""
+        return max(1, batch_size // self.count) * self.count
+
+    def seen(self, batch_size: int) -> int:
+        """Return how many images of a batch a compiled step sees."""
+        return batch_size
+
+    def told(self, value: Any) -> Any:
+        """Return what process 0 gives for a plain JSON value."""
+        return value
+
+    def told_array(self, value: np.ndarray) -> np.ndarray:
+        """Return what process 0 gives for an array; each gives one of its shape and type."""
+        return value
+
+    def compute(self, model: "keras.Model") -> Callable[[np.ndarray], np.ndarray]:
+        """Return what computes a model's outputs of a batch, of which a process gives its share."""
+        return model.predict_on_batch
+
+    def outputs(self, model: "keras.Model", batches: "Batches") -> np.ndarray:
+        """Return a model's outputs of all images in order, (N, ...)."""
+        return model.predict(batches, verbose=0)
+
+    def stop(self, step: int) -> bool:
+        """Return whether to stop after a step, of those of the run: a signal came.
+
+        Processes call it for each step, and stop at the same.
+        """
+        return cli.interrupted()
+
+
+ONE_DEVICE = Devices()
+
+
+class Mirrored(Devices):
+    """All GPUs of this machine, on TensorFlow."""
+
+    def __init__(self):
+        import keras
+        import tensorflow as tf
+
+        self.strategy = tf.distribute.MirroredStrategy(keras.distribution.list_devices())
+        self.count = self.strategy.num_replicas_in_sync
+
+    @contextlib.contextmanager
+    def scope(self):
+        with self.strategy.scope():
+            yield
+
+    def seen(self, batch_size):
+        return batch_size // self.count
+
+    def compute(self, model):
+        return lambda images: model.predict(images, batch_size=len(images), verbose=0)
+
+
+class DataParallel(Devices):
+    """All devices of this process, on JAX."""
+
+    def __init__(self, member: Member = Member()):
+        import jax
+        import keras
+
+        self.member, self.first = member, member.first
+        self.count = jax.device_count()
+        self.share = Share(member.index, member.count)
+        self.distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
+        mesh = self.distribution.device_mesh.backend_mesh
+        self.parts = jax.NamedSharding(mesh, jax.P(self.distribution.batch_dim_name))
+        self.copies = jax.NamedSharding(mesh, jax.P())
+        self.forward = {}  # what is compiled for each model
+
+    @contextlib.contextmanager
+    def scope(self):
+        with self.distribution.scope():
+            yield
+
+    @contextlib.contextmanager
+    def apart(self):
+        import keras
+
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(self.distribution)
+
+    def compute(self, model):
+        import jax
+
+        def outputs(trained, others, images):
+            return model.stateless_call(trained, others, images, training=False)[0]
+
+        if model not in self.forward:
+            self.forward[model] = jax.jit(outputs, out_shardings=self.copies)
+
+        def call(images):
+            images = jax.make_array_from_process_local_data(self.parts, images)
+            kinds = (model.trainable_variables, model.non_trainable_variables)
+            values = [[variable.value for variable in kind] for kind in kinds]
+            return np.asarray(self.forward[model](*values, images))
+
+        return call
+
+    def outputs(self, model, batches):
+        call = self.compute(model)
+        found = [call(batches[index][0]) for index in range(len(batches))]
+        return np.concatenate(found)[: batches.count]
+
+
+class Processes(DataParallel):
+    """All devices of several processes, on JAX; each has gone through `_meet`.
+
+    Args:
+        member: of them.
+        settled: called once this process no longer needs the others.
+    """
+
+    def __init__(self, member: Member, settled: Callable[[], None]):
+        super().__init__(member)
+        self.settled, self.stopping = settled, False
+
+    @contextlib.contextmanager
+    def scope(self):
+        try:
+            with super().scope():
+                yield
+        except BaseException as error:
+            if self.stopping:
+                self._part()
+            elif not isinstance(error, UserError) and LOST.search(str(error)):
+                raise UserError(gone(self.member)) from error
+            raise
+        self._part()
+
+    def _part(self):
+        import jax
+
+        with contextlib.suppress(Exception):  # of others: this one's training is done
+            jax.distributed.shutdown()
+        self.settled()
+
+    def told(self, value):
+        text = json.dumps(value).encode() if self.first else b""
+        size = int(self.told_array(np.uint32(len(text))))
+        room = -(-size // 4096) * 4096  # of few sizes, for each is compiled
+        given = np.zeros(room, np.uint8)
+        given[: len(text)] = np.frombuffer(text, np.uint8)
+        return json.loads(self.told_array(given)[:size].tobytes())
+
+    def told_array(self, value):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.broadcast_one_to_all(value))
+
+    def stop(self, step):
+        from jax.experimental import multihost_utils
+
+        if cli.interrupted() and not self.stopping:
+            os.kill(os.getpid(), signal.SIGTERM)  # of which JAX tells all, and of no other signal
+        self.stopping = multihost_utils.reached_preemption_sync_point(step)
+        return self.stopping
+
+
+def gone(member: Member) -> str:
+    """Return the line for a process that has lost the others."""
+    return (
+        f"{member}: another one has ended, or cannot be reached: it may have told why; start all "
+        "of them again, with --resume, to go on from the last checkpoint"
+    )
+
+
+def join(member: Member, timeout: int) -> Devices:
+    """Start Keras, and return all devices of this process or, where it is one of many, of all.
+
+    Args:
+        member: of `member_of`.
+        timeout: most seconds to wait for the other processes.
+
+    Raises:
+        UserError: the backend cannot, or not all processes have come.
+    """
+    name = backend.chosen()
+    if name == "torch":
+        raise UserError(
+            "--distribute: Keras distributes on JAX and TensorFlow, not on PyTorch: "
+            f"KERAS_BACKEND=jax, after pip install -r {backend.REQUIREMENTS['jax']}"
+        )
+    if name == "tensorflow" and member.count > 1:
+        raise UserError(
+            "--distribute: several processes need JAX, for TensorFlow's "
+            "MultiWorkerMirroredStrategy fails in Keras' fit (keras-team/keras#20585): "
+            f"KERAS_BACKEND=jax, after pip install -r {backend.REQUIREMENTS['jax']}"
+        )
+    if member.count == 1:
+        backend.start_keras()
+        return Mirrored() if name == "tensorflow" else DataParallel()
+    settled = _watched(member)
+    backend.start_keras(before_devices=lambda: _meet(member, timeout))
+    return Processes(member, settled)
+
+
+def _watched(member):
+    """Have a line told if this process ends without a word; return what takes that back.
+
+    XLA ends a process where another has ended, by abort, and the system one that takes too much
+    memory. What XLA says on the terminal then is many lines, which are left out.
+    """
+    script = Path(sys.argv[0]).name
+    line = (
+        f"{script}: error: {member}: ended at once: killed, or by JAX where another one has ended "
+        "or cannot be reached (TF_CPP_MIN_LOG_LEVEL=0 shows its messages); start all of them "
+        "again, with --resume, to go on from the last checkpoint\n"
+    )
+    cli.part_from_compiled_code(silent=os.environ.get("TF_CPP_MIN_LOG_LEVEL") != "0")
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", WATCHER, line],
+        stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=sys.stderr, start_new_session=True,
+    )  # fmt: skip
+
+    def last_word():
+        with contextlib.suppress(OSError, ValueError):
+            watcher.stdin.write(b"!")
+            watcher.stdin.close()
+            watcher.wait()
+
+    def settled():
+        cli.end_as_usual()
+        cli.interrupt_on_sigterm()  # JAX had it
+        last_word()
+
+    cli.end_at_once(last_word)  # for Python would wait for the others, who may wait for this one
+    with contextlib.suppress(ImportError, OSError):  # no image of all its memory then
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if not member.first:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - to the end
+    return settled
+
+
+def _meet(member, timeout):
+    """Wait for the other processes."""
+    import inspect
+
+    import jax
+    from jax.experimental import multihost_utils
+
+    where = f"--coordinator {member.coordinator}" if member.coordinator else "--distribute"
+    options = {}
+    if member.coordinator:
+        host, _, port = member.coordinator.rpartition(":")
+        if member.first:
+            _check_port(where, int(port))
+        if _is_loopback(host):
+            options["coordinator_bind_address"] = member.coordinator
+    known = inspect.signature(jax.distributed.initialize).parameters
+    if "heartbeat_timeout_seconds" in known:  # not before JAX 0.7
+        options["heartbeat_timeout_seconds"] = HEARTBEAT
+
+    def give_up():
+        others = "the others have" if member.first else "process 0, or others, have"
+        print(
+            f"{Path(sys.argv[0]).name}: error: {where}: {member}: {others} not come in {timeout} "
+            "seconds: start them, see that this machine reaches that one, or give "
+            "--coordinator-timeout",
+            file=sys.stderr,
+        )
+        cli.leave(2)
+
+    waits = threading.Timer(timeout, give_up)
+    waits.daemon = True
+    waits.start()
+    try:
+        jax.distributed.initialize(
+            member.coordinator or None,
+            member.count,
+            member.index,
+            cluster_detection_method=member.launcher or "deactivate",
+            initialization_timeout=timeout + GRACE,
+            **options,
+        )
+        multihost_utils.sync_global_devices("met")
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{where}: {member}: {cli.printable(reason)}") from error
+    finally:
+        waits.cancel()
+    if jax.device_count() != member.count * jax.local_device_count():
+        raise UserError(
+            f"--distribute: {member} has {jax.local_device_count()} of {jax.device_count()} "
+            "devices; give each process as many (CUDA_VISIBLE_DEVICES)"
+        )
+
+
+def _check_port(where, port):
+    """Raise UserError where another program listens, of which JAX would crash."""
+    try:
+        socket.create_server(("", port)).close()
+    except OSError as error:
+        raise UserError(f"{where}: {os.strerror(error.errno)}; give another port") from error
+
+
+def _is_loopback(host):
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
