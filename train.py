@@ -197,6 +197,8 @@ def main() -> int:
     with Arrays(args.data) as arrays:
         check_size(arrays, recipe.copies, args.batch_size)
         report.check_packages()
+        if member.first:
+            make_folder(args.logs)
         fresh = Run(
             {name: getattr(args, name) for name in DECISIVE},
             arrays.fingerprint,
@@ -206,11 +208,11 @@ def main() -> int:
         if args.init not in ("scratch", "imagenet"):
             for _ in read_file(args.init, arrays.classes):  # before Keras starts, and a run is lost
                 pass
-        arrays.check_content(member.index, member.count)
+        if member.count == 1:
+            arrays.check_content()
         if not member.first:
             train(args, recipe, arrays, fresh, member)
             return 0
-        make_folder(args.logs)
         if args.find_lr:
             find_rate(args, arrays, recipe, fresh)
             return 0
@@ -244,10 +246,12 @@ def train(
                 f"--batch-size {args.batch_size}: {devices.count} devices share it; give a multiple"
             )
     with devices.scope():
+        if member.count > 1:
+            arrays.check_content(member.index, member.count)
         run = fresh
         if member.first:
             run = start_or_resume(fresh, folder, args.resume, args.restart)
-        told = devices.told(run.to_json())
+        told = devices.told({"code": fresh.code, "run": run.to_json()})
         if not member.first:
             run = same_run(told, fresh)
         elif run.leak:
@@ -303,8 +307,9 @@ def start_backend(run: Run, devices: distribute.Devices = distribute.ONE_DEVICE)
     if deterministic:
         precision.make_deterministic()
     keras.config.set_dtype_policy(precision.POLICIES[run.precision])
-    names = precision.devices()[: devices.count]
-    on = ", ".join(names) if len(names) <= 8 else f"{len(names)} devices"
+    on = ", ".join(precision.devices()[: devices.count])
+    if devices.processes > 1:
+        on = f"{devices.count} devices of {devices.processes} processes"
     print(f"{name} on {on}, {run.precision} ({why})")
 
 

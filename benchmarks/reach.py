@@ -1,4 +1,4 @@
-"""Measure how far this program goes beyond its default: other backends, very many examples.
+"""Measure how far this program goes beyond its default: backends, processes, very many examples.
 
 python benchmarks/reach.py            all rows; make reach does it with what they need installed
 python benchmarks/reach.py ROW ...    these rows; the others stay as they were measured here
@@ -7,9 +7,12 @@ python benchmarks/reach.py --table    the tables kept in benchmarks/results/reac
 Each row is shown with the machine and commit that it was measured on.
 """
 
+import itertools
 import json
 import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -25,6 +28,8 @@ from turns import contestant, interleave  # noqa: E402
 
 from classifier import cli  # noqa: E402
 from classifier.data.arrays import shard_pattern  # noqa: E402
+from classifier.errors import UserError  # noqa: E402
+from classifier.prediction import model_file  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/reach.json"
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -33,7 +38,7 @@ PYTHONS = {
     "jax": str(ROOT / ".venv-jax/bin/python"),
     "torch": str(ROOT / ".venv-torch/bin/python"),
 }
-SIDE = 64
+SIDE, EPOCHS = 64, 4
 FORMS = {"ours": [], "Keras'": ["plain"]}
 SHARDS, EXAMPLES, SHARD_SIDE = 16, (10_000, 100_000, 1_000_000), 32
 
@@ -64,6 +69,44 @@ def backends() -> dict:
         }
         rates = interleave({side: paced(who, 4) for side, who in sides.items()})
         return {"images_per_second": rates, "sides": said(sides)}
+
+
+def processes() -> dict:
+    """Return the images/s of train.py on JAX in one process on all cores, and in one on each."""
+    arrays, all_cores = made("arrays", SIDE, 808), sorted(os.sched_getaffinity(0))
+    return {
+        "one": rates_of(arrays, [all_cores]),
+        "many": rates_of(arrays, [[core] for core in all_cores]),
+        "cores": len(all_cores),
+    }
+
+
+def rates_of(arrays: str, shares: list[list[int]]) -> list[float]:
+    """Train in a process on each share of the cores; return the images/s of the later epochs."""
+    with tempfile.TemporaryDirectory(dir=scratch()) as folder:
+        with socket.create_server(("", 0)) as server:
+            coordinator = f"localhost:{server.getsockname()[1]}"
+        model = Path(folder, "model.h5")
+        words = [
+            PYTHONS["jax"], "train.py", "--data", arrays, "--model", str(model), "--logs", folder,
+            "--num-epochs", str(EPOCHS), "--precision", "float32", "--crop", "0", "--mixup", "0",
+            "--no-progressive", "--patience", "0", "--save-every", str(EPOCHS),
+        ]  # fmt: skip
+        if len(shares) > 1:
+            words += ["--distribute", "--coordinator", coordinator]
+            words += ["--num-processes", str(len(shares))]
+        started = []
+        for index, share in enumerate(shares):
+            own = ["--process-id", str(index)] if len(shares) > 1 else []
+            process = subprocess.Popen(words + own, stdout=subprocess.DEVNULL)
+            os.sched_setaffinity(process.pid, share)  # before it has threads
+            started.append(process)
+        if any([process.wait() for process in started]):
+            raise UserError("train.py failed: see above")
+        training = model_file.load_info(model).training
+    images = training["images"] / EPOCHS
+    minutes = training["history"]["minutes"]
+    return [images / 60 / (end - start) for start, end in itertools.pairwise(minutes)]
 
 
 def shards() -> dict:
@@ -114,6 +157,26 @@ def table_of_backends(row: dict) -> str:
     return "\n".join([*lines, "", measured_on(row)])
 
 
+def table_of_processes(row: dict) -> str:
+    """Return the row as a Markdown table, with the machine below."""
+    one, many = (statistics.median(row[name]) for name in ("one", "many"))
+    cores, share = row["cores"], share_of_speed(row)
+    return "\n".join(
+        [
+            f"| one process on {cores} cores | {cores} processes of one core each | ratio |",
+            "|---|---|---|",
+            f"| {one:.1f} images/s | {many:.1f} images/s | {share:.2f}x |",
+            "",
+            measured_on(row),
+        ]
+    )
+
+
+def share_of_speed(row: dict) -> float:
+    """Return what part of one process' images/s the several have."""
+    return statistics.median(row["many"]) / statistics.median(row["one"])
+
+
 def table_of_shards(row: dict) -> str:
     """Return the row as a Markdown table, with the machine below."""
     lines = [
@@ -146,8 +209,12 @@ def measured_on(row: dict) -> str:
     )
 
 
-ROWS = {"backends": backends, "shards": shards}
-TABLES = {"backends": table_of_backends, "shards": table_of_shards}
+ROWS = {"backends": backends, "processes": processes, "shards": shards}
+TABLES = {
+    "backends": table_of_backends,
+    "processes": table_of_processes,
+    "shards": table_of_shards,
+}
 
 if __name__ == "__main__":
     cli.run(main)

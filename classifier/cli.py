@@ -171,21 +171,26 @@ def interrupt_on_sigterm() -> None:
         signal.signal(signal.SIGINT, stop)
 
 
-@contextlib.contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Let a signal wait for the block to stop or to end; a second one stops it at once."""
-    global _waits
-    _waits = True
-    try:
-        yield
-    finally:
-        _waits = False
-    raise_if_interrupted()
-
-
 def interrupted() -> bool:
     """Return whether a signal came that asks the script to stop."""
     return _interrupted
+
+
+@contextlib.contextmanager
+def interrupts_wait(came: Callable[[], bool] = interrupted) -> Iterator[None]:
+    """Let a signal wait for the block to stop or to end; a second one stops it at once.
+
+    Args:
+        came: returns whether one came, as the block ends.
+    """
+    global _waits
+    before, _waits = _waits, True
+    try:
+        yield
+    finally:
+        _waits = before
+    if came():
+        raise KeyboardInterrupt
 
 
 def raise_if_interrupted() -> None:

@@ -10,6 +10,7 @@ from classifier import cli
 from classifier.prediction import model_file
 from classifier.training import callback, checkpoint
 from classifier.training.callback import Callbacks, Keeper
+from classifier.training.distribute import Devices
 from classifier.training.run import Run
 
 STEPS = 3  # of an epoch
@@ -239,3 +240,30 @@ def test_a_run_of_no_epochs_is_finished_with_its_regression(tmp_path, kept):
         keeper.on_train_begin()
         assert keeper.run.finished
     assert kept == 2 * [("best.h5", 0), ("latest.h5", 0)]
+
+
+class Others(Devices):
+    """As of a process that is not the first."""
+
+    first = False
+
+
+def test_only_the_first_process_writes_and_no_other_looks_at_a_loss_for_its_clock(tmp_path, kept):
+    keeper = keeper_of(tmp_path, save_every_minutes=1e-9, devices=Others())
+    train(keeper, [3, 1])
+    assert kept == []
+    keeper.on_epoch_begin(2)
+    keeper.on_train_batch_end(0, {"loss": math.nan})
+    assert not keeper.diverged  # as in the first, which may not be late
+    keeper.on_train_batch_end(1, {"loss": math.nan})
+    assert keeper.diverged
+
+
+def test_a_loss_that_is_no_number_is_not_kept_though_a_checkpoint_is_late(tmp_path, kept):
+    keeper = keeper_of(tmp_path, save_every_minutes=1e-9)
+    keeper.on_train_begin()
+    keeper.on_epoch_begin(0)
+    keeper.on_train_batch_end(0, {"loss": math.nan})
+    assert (kept, keeper.diverged) == ([], False)
+    keeper.on_train_batch_end(1, {"loss": math.nan})
+    assert (kept, keeper.diverged) == ([], True)

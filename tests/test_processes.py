@@ -21,8 +21,8 @@ PYTHON = ROOT / ".venv-jax/bin/python"
 SMALL = ROOT / "benchmarks/faulty/small.py"
 # All there is: the first weights, mixed crops, dropout, a regression at the end.
 WORDS = (
-    "train.py", "--init", "start.h5", "--recipe", "scratch", "--num-epochs", 2, "--refit",
-    "--batch-size", 8, "--precision", "float32", "--patience", 0, "--dropout", 0.2,
+    "train.py", "--recipe", "scratch", "--num-epochs", 2, "--refit", "--batch-size", 8,
+    "--precision", "float32", "--patience", 0, "--dropout", 0.2,
 )  # fmt: skip
 OFTEN = ("--save-every-minutes", 0.0001)
 
@@ -70,30 +70,40 @@ def folder(tmp_path_factory, tiny_arrays):
 @pytest.fixture(scope="module")
 def begin(tiny_arrays, folder):
     """A function that starts train.py on the small network; those compiled before are reused."""
-    known = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-             "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # fmt: skip
+    known = {name: value for name, value in os.environ.items() if "_proxy" not in name.lower()}
+    known |= {
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     del known["KERAS_BACKEND"]
 
-    def begin(*words, variables=None):
-        words = [PYTHON, SMALL, *WORDS, "--data", tiny_arrays, *words]
+    def begin(*words, variables=None, place=folder):
+        start = ("--data", tiny_arrays, "--init", folder / "start.h5")
+        words = [PYTHON, SMALL, *WORDS, *start, *words]
         told = {name: str(value) for name, value in (variables or {}).items()}
         return subprocess.Popen(
-            list(map(str, words)), cwd=folder, env={**known, **told}, text=True,
+            list(map(str, words)), cwd=place, env={**known, **told}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )  # fmt: skip
 
     return begin
 
 
-def together(begin, count, how, *words):
-    """Start so many processes, the last first."""
+def together(begin, folder, count, how, *words):
+    """Start so many processes, the last first; all but process 0 in a folder of their own."""
     port, started = free_port(), []
+    (folder / "others").mkdir(exist_ok=True)
     for index in reversed(range(count)):
         flags, variables = how(index, count, port)
-        started.append(begin("--distribute", *flags, *words, variables=variables))
+        place = folder / "others" if index else folder
+        told = ("--distribute", *flags, *words)
+        started.append(begin(*told, variables=variables, place=place))
     return started[::-1]
+
+
+def assert_alone_at_work(folder):
+    assert list((folder / "others").iterdir()) == []
 
 
 def ended(process, timeout=240):
@@ -135,8 +145,10 @@ def alone(begin, folder):
 @pytest.mark.parametrize(("count", "how"), [(2, by_slurm), (4, by_kubernetes)])
 def test_the_loss_curve_is_that_of_one_process(begin, folder, alone, count, how):
     model = f"{count}.h5"
-    first, *others = map(ended, together(begin, count, how, "--model", model, "--tensorboard-vis"))
+    words = ("--model", model, "--tensorboard-vis")
+    first, *others = map(ended, together(begin, folder, count, how, *words))
     assert (first.returncode, first.stderr) == (0, "")
+    assert f"jax on 4 devices of {count} processes, float32" in first.stdout
     assert "Test Accuracy = " in first.stdout
     for other in others:
         assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
@@ -144,13 +156,13 @@ def test_the_loss_curve_is_that_of_one_process(begin, folder, alone, count, how)
     with small_network():
         device = model_file.load_info(folder / model).training["device"]
     assert device.startswith("4 x ")
-    runs = [path for path in (folder / "logs").iterdir() if (path / "train").exists()]
-    assert len({2: runs, 4: runs}[count]) == {2: 1, 4: 2}[count]  # process 0 alone has written
+    assert_alone_at_work(folder)
 
 
 def test_a_killed_process_ends_the_others_in_a_line_and_the_run_is_resumed(begin, folder, alone):
     latest = folder / "checkpoints/killed/latest.h5"
-    first, second = together(begin, 2, by_flags, "--model", "killed.h5", *OFTEN)
+    words = ("--model", "killed.h5", *OFTEN)
+    first, second = together(begin, folder, 2, by_flags, *words)
     wait_for(latest, first)
     second.kill()
     began = time.monotonic()
@@ -159,18 +171,19 @@ def test_a_killed_process_ends_the_others_in_a_line_and_the_run_is_resumed(begin
     assert_one_line_error(result, "process 0 of 2: another one has ended", "--resume")
     assert "process 1 of 2: ended at once: killed" in ended(second).stderr
     assert not (folder / "killed.h5").exists()
-    resumed = together(begin, 2, by_open_mpi, "--model", "killed.h5", *OFTEN, "--resume")
+    resumed = together(begin, folder, 2, by_open_mpi, *words, "--resume")
     first, second = map(ended, resumed)
     assert "resuming run" in first.stdout
     assert [first.returncode, second.returncode] == [0, 0], first.stderr + second.stderr
     assert_same(figures_of(folder / "killed.h5"), alone)
+    assert_alone_at_work(folder)
 
 
 def test_a_signal_to_one_stops_all_at_a_step_and_one_process_can_go_on(begin, folder, alone):
     latest = folder / "checkpoints/stopped/latest.h5"
-    first, second = together(begin, 2, by_flags, "--model", "stopped.h5", *OFTEN)
+    first, second = together(begin, folder, 2, by_flags, "--model", "stopped.h5", *OFTEN)
     wait_for(latest, first)
-    second.send_signal(signal.SIGINT)
+    second.send_signal(signal.SIGTERM)
     first, second = ended(first), ended(second)
     assert [first.returncode, second.returncode] == [130, 130], first.stderr + second.stderr
     assert "stopped after" in first.stderr
@@ -186,6 +199,17 @@ def test_who_does_not_come_is_waited_for_no_longer_than_asked(begin, index, othe
     flags, _ = by_flags(index, 2, free_port())
     result = ended(begin("--distribute", *flags, "--coordinator-timeout", 2, "--model", "late.h5"))
     assert_one_line_error(result, f"process {index} of 2: {others}", "not come in 2 seconds")
+
+
+def test_a_signal_ends_the_waiting_for_others(begin):
+    flags, _ = by_flags(1, 2, free_port())
+    process = begin("--distribute", *flags, "--model", "late.h5")
+    time.sleep(5)
+    process.send_signal(signal.SIGTERM)
+    result = ended(process, timeout=30)
+    assert (result.returncode, result.stderr.strip()) == (
+        130, "train.py: stopped; nothing was left half written"
+    )  # fmt: skip
 
 
 def test_processes_with_other_flags_end_in_a_line(begin):

@@ -75,8 +75,12 @@ def test_the_tables_of_reach_are_those_of_their_figures(monkeypatch):
 
     kept = {row["name"]: row for row in json.loads(reach.RESULTS.read_text())}
     assert list(kept) == list(reach.ROWS) == list(reach.TABLES)
-    for name, page in (("backends", "README.md"), ("shards", "docs/scaling.md")):
+    for name in reach.TABLES:
+        page = "README.md" if name == "backends" else "docs/scaling.md"
         assert reach.TABLES[name](kept[name]) in (ROOT / page).read_text()
+    share = reach.share_of_speed(kept["processes"])
+    words = " ".join((ROOT / "README.md").read_text().split())
+    assert f"[{share:.2f} times the images/s]" in words
 
 
 def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):

@@ -133,9 +133,13 @@ class Keeper(keras.callbacks.Callback):
 
     def _keep_checkpoint_if(self, due):
         """Keep one if it is due, its minutes are over or a signal came, which is raised then."""
-        stop = self.devices.stop(self.run.epochs_done * self.steps + self.run.step)
+        stop = self.devices.stop()
         late = time.monotonic() - self.saved >= 60 * self.save_every_minutes
-        if not (due or stop or late) or not self._goes_on(self.loss):
+        if due or stop:
+            if not self._goes_on(self.loss):
+                return
+        # By the clock, which is each process' own, none decides for itself that a run is over.
+        elif not (late and self.devices.first and math.isfinite(self.loss)):
             return
         self._keep_checkpoint()
         if stop:

@@ -11,13 +11,13 @@ import ipaddress
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +131,8 @@ def member_of(
             name = launcher.name
     if count is None and index is None and coordinator is None:
         return Member()
+    if count == 1 and index in (None, 0):
+        return Member()
     if count is None or index is None or not (coordinator or name):
         lacking = [
             flag
@@ -148,7 +150,7 @@ def member_of(
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
             raise UserError(f"--coordinator: {cli.printable(coordinator)} is not HOST:PORT")
-    return Member(index, count, coordinator or "", name) if count > 1 else Member()
+    return Member(index, count, coordinator or "", name)
 
 
 def _started(launcher, variables):
@@ -168,11 +170,12 @@ class Devices:
 
     Attributes:
         count: of the devices.
+        processes: whose they are.
         first: whether this process is the one that writes files and prints.
         share: this process' of each batch; None where it has all of it.
     """
 
-    count, first, share = 1, True, None
+    count, processes, first, share = 1, 1, True, None
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -181,7 +184,7 @@ class Devices:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """Have what is built in the block not distributed, within `scope`."""
+        """Have what is built in the block, within `scope`, on one device, where that can be."""
         yield
 
     def whole(self, batch_size: int) -> int:
@@ -208,11 +211,15 @@ class Devices:
         """Return a model's outputs of all images in order, (N, ...)."""
         return model.predict(batches, verbose=0)
 
-    def stop(self, step: int) -> bool:
-        """Return whether to stop after a step, of those of the run: a signal came.
+    def stop(self) -> bool:
+        """Return whether to stop after a step, for a signal came; to be asked after each.
 
-        Processes call it for each step, and stop at the same.
+        Of several processes all stop after the same one, the step after that of the signal.
         """
+        return cli.interrupted()
+
+    def interrupted(self) -> bool:
+        """Return whether a signal came, to any of the processes, each of which asks."""
         return cli.interrupted()
 
 
@@ -221,6 +228,8 @@ ONE_DEVICE = Devices()
 
 class Mirrored(Devices):
     """All GPUs of this machine, on TensorFlow."""
+
+    share = Share(0, 1)  # for no device is left without an image in a last batch
 
     def __init__(self):
         import keras
@@ -240,6 +249,9 @@ class Mirrored(Devices):
     def compute(self, model):
         return lambda images: model.predict(images, batch_size=len(images), verbose=0)
 
+    def outputs(self, model, batches):
+        return model.predict(batches, verbose=0)[: batches.count]
+
 
 class DataParallel(Devices):
     """All devices of this process, on JAX."""
@@ -249,12 +261,14 @@ class DataParallel(Devices):
         import keras
 
         self.member, self.first = member, member.first
-        self.count = jax.device_count()
+        self.count, self.processes = jax.device_count(), member.count
         self.share = Share(member.index, member.count)
         self.distribution = keras.distribution.DataParallel(auto_shard_dataset=False)
         mesh = self.distribution.device_mesh.backend_mesh
-        self.parts = jax.NamedSharding(mesh, jax.P(self.distribution.batch_dim_name))
-        self.copies = jax.NamedSharding(mesh, jax.P())
+        self.parts = jax.sharding.NamedSharding(
+            mesh, jax.sharding.PartitionSpec(self.distribution.batch_dim_name)
+        )
+        self.copies = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
         self.forward = {}  # what is compiled for each model
 
     @contextlib.contextmanager
@@ -305,20 +319,27 @@ class Processes(DataParallel):
 
     def __init__(self, member: Member, settled: Callable[[], None]):
         super().__init__(member)
-        self.settled, self.stopping = settled, False
+        import jax
+        import jax.numpy as jnp
+
+        self.settled = settled
+        self.any = jax.jit(jnp.any, out_shardings=self.copies)
+        self.asked = None  # of the last step
+        self.stopping = False  # whether all processes know that they are to stop
 
     @contextlib.contextmanager
     def scope(self):
         try:
-            with super().scope():
+            with super().scope(), cli.interrupts_wait(lambda: False):
                 yield
         except BaseException as error:
             if self.stopping:
                 self._part()
-            elif not isinstance(error, UserError) and LOST.search(str(error)):
+            elif not isinstance(error, (UserError, OSError)) and LOST.search(str(error)):
                 raise UserError(gone(self.member)) from error
             raise
         self._part()
+        cli.raise_if_interrupted()  # by what came after all were asked
 
     def _part(self):
         import jax
@@ -340,13 +361,21 @@ class Processes(DataParallel):
 
         return np.asarray(multihost_utils.broadcast_one_to_all(value))
 
-    def stop(self, step):
-        from jax.experimental import multihost_utils
-
-        if cli.interrupted() and not self.stopping:
-            os.kill(os.getpid(), signal.SIGTERM)  # of which JAX tells all, and of no other signal
-        self.stopping = multihost_utils.reached_preemption_sync_point(step)
+    def stop(self):
+        before, self.asked = self.asked, self._any(cli.interrupted())
+        self.stopping = before is not None and bool(before)  # now would be to wait for the step
         return self.stopping
+
+    def interrupted(self):
+        self.stopping = bool(self._any(cli.interrupted()))
+        return self.stopping
+
+    def _any(self, value):
+        """Return whether it is so in any of the processes, as a jax.Array yet to be computed."""
+        import jax
+
+        values = np.full(jax.local_device_count(), value)
+        return self.any(jax.make_array_from_process_local_data(self.parts, values))
 
 
 def gone(member: Member) -> str:
@@ -380,7 +409,9 @@ def join(member: Member, timeout: int) -> Devices:
             f"KERAS_BACKEND=jax, after pip install -r {backend.REQUIREMENTS['jax']}"
         )
     if member.count == 1:
-        backend.start_keras()
+        keras = backend.start_keras()
+        if len(keras.distribution.list_devices()) == 1:
+            return ONE_DEVICE
         return Mirrored() if name == "tensorflow" else DataParallel()
     settled = _watched(member)
     backend.start_keras(before_devices=lambda: _meet(member, timeout))
@@ -413,7 +444,6 @@ def _watched(member):
 
     def settled():
         cli.end_as_usual()
-        cli.interrupt_on_sigterm()  # JAX had it
         last_word()
 
     cli.end_at_once(last_word)  # for Python would wait for the others, who may wait for this one
@@ -428,8 +458,6 @@ def _watched(member):
 
 def _meet(member, timeout):
     """Wait for the other processes."""
-    import inspect
-
     import jax
     from jax.experimental import multihost_utils
 
@@ -441,43 +469,48 @@ def _meet(member, timeout):
             _check_port(where, int(port))
         if _is_loopback(host):
             options["coordinator_bind_address"] = member.coordinator
-    known = inspect.signature(jax.distributed.initialize).parameters
-    if "heartbeat_timeout_seconds" in known:  # not before JAX 0.7
-        options["heartbeat_timeout_seconds"] = HEARTBEAT
+    if "heartbeat_timeout_seconds" in signature(jax.distributed.initialize).parameters:
+        options["heartbeat_timeout_seconds"] = HEARTBEAT  # JAX 0.6 has 100 s, and no say in it
+    failed = []
 
-    def give_up():
+    def connect():
+        try:
+            jax.distributed.initialize(
+                member.coordinator or None,
+                member.count,
+                member.index,
+                cluster_detection_method=member.launcher or "deactivate",
+                initialization_timeout=timeout + GRACE,
+                **options,
+            )
+        except Exception as error:
+            failed.append(error)
+
+    # In a thread, for a signal is heard by Python's own waiting alone.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
         others = "the others have" if member.first else "process 0, or others, have"
-        print(
-            f"{Path(sys.argv[0]).name}: error: {where}: {member}: {others} not come in {timeout} "
-            "seconds: start them, see that this machine reaches that one, or give "
-            "--coordinator-timeout",
-            file=sys.stderr,
+        raise UserError(
+            f"{where}: {member}: {others} not come in {timeout} seconds: start them, see that "
+            "this machine reaches that one, or give --coordinator-timeout"
         )
-        cli.leave(2)
-
-    waits = threading.Timer(timeout, give_up)
-    waits.daemon = True
-    waits.start()
+    cli.interrupt_on_sigterm()  # which JAX has taken
     try:
-        jax.distributed.initialize(
-            member.coordinator or None,
-            member.count,
-            member.index,
-            cluster_detection_method=member.launcher or "deactivate",
-            initialization_timeout=timeout + GRACE,
-            **options,
-        )
+        if failed:
+            raise failed[0]
+        if jax.device_count() != member.count * jax.local_device_count():
+            raise UserError(
+                f"--distribute: {member} has {jax.local_device_count()} of {jax.device_count()} "
+                "devices; give each process as many (CUDA_VISIBLE_DEVICES)"
+            )
         multihost_utils.sync_global_devices("met")
+    except UserError:
+        raise
     except Exception as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{where}: {member}: {cli.printable(reason)}") from error
-    finally:
-        waits.cancel()
-    if jax.device_count() != member.count * jax.local_device_count():
-        raise UserError(
-            f"--distribute: {member} has {jax.local_device_count()} of {jax.device_count()} "
-            "devices; give each process as many (CUDA_VISIBLE_DEVICES)"
-        )
 
 
 def _check_port(where, port):

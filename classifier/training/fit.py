@@ -86,6 +86,9 @@ def fit(
     )
 
     def judge(epoch, figures):  # at the size of the arrays, whatever the epoch's is
+        rate = keras.ops.convert_to_numpy(model.optimizer.learning_rate)  # computed on all devices
+        if logs is not None:
+            board.rate = float(rate)
         if val is None:
             return
         outputs = devices.outputs(model, val)
@@ -113,7 +116,8 @@ def fit(
     def regression():
         step = devices.whole(min(batch_size, images_a_step(largest)))
         figures = regression_head(model, arrays, step, val, devices)
-        cli.raise_if_interrupted()
+        if devices.interrupted():
+            raise KeyboardInterrupt
         run.minutes += figures["minutes"]
         run.images += 2 * int((arrays.copies("train") == 0).sum())  # mirror images too
         print(
@@ -130,7 +134,7 @@ def fit(
             batches.start(run.epochs_done, run.step)
             if len(set(sides)) > 1:
                 print(f"images of {side} pixels from epoch {run.epochs_done + 1} on")
-            with cli.interrupts_wait():
+            with cli.interrupts_wait(devices.interrupted):
                 if side not in models:
                     models[side] = compiled(network, recipe, seen, model.optimizer, side)
                 models[side].fit(
@@ -152,7 +156,7 @@ def fit(
             keeper.set_model(model)  # which Keras did only if an epoch was to come
             keeper.restore()
             figures = regression()
-            with cli.interrupts_wait():
+            with cli.interrupts_wait(devices.interrupted):
                 keeper.add_end(figures)
     if keeper.diverged:
         best = folder / "best.h5"

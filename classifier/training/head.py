@@ -38,15 +38,15 @@ def fit_head(model: keras.Model, batches: Batches, devices: Devices = ONE_DEVICE
     compute, found = devices.compute(features), []
     for index in trange(len(batches), desc="Features", unit=" batches", disable=None):
         images = batches[index][0]
-        found.append([compute(x) for x in (images, images[:, :, ::-1])])
-    views = (np.concatenate(view)[: batches.count] for view in zip(*found, strict=True))
-    found = np.concatenate(list(views)).astype(np.float32)
-    if not np.isfinite(found).all():
-        raise UserError("--learning-rate: the features are not finite numbers; lower it, --restart")
+        both = [compute(x) for x in (images, images[:, :, ::-1])]
+        if devices.first:
+            found.append(both)
     (head,) = (layer for layer in model.layers if layer.name.startswith("fc"))
     kernel, bias = (np.zeros(w.shape, np.float32) for w in head.weights)
     accuracy = 0.0
     if devices.first:
+        views = (np.concatenate(view)[: batches.count] for view in zip(*found, strict=True))
+        found = np.concatenate(list(views)).astype(np.float32)
         accuracy = _regress(found, np.tile(batches.labels(), 2), kernel, bias)
     head.set_weights([devices.told_array(kernel), devices.told_array(bias)])
     return devices.told(accuracy)
@@ -54,6 +54,8 @@ def fit_head(model: keras.Model, batches: Batches, devices: Devices = ONE_DEVICE
 
 def _regress(features, labels, kernel, bias):
     """Fill in the weights of the regression, and return its accuracy."""
+    if not np.isfinite(features).all():
+        raise UserError("--learning-rate: the features are not finite numbers; lower it, --restart")
     fitted = LogisticRegression(C=INVERSE_PENALTY, max_iter=MAX_ITERATIONS).fit(features, labels)
     weights, intercepts = fitted.coef_, fitted.intercept_
     if len(fitted.classes_) == 2:  # scikit-learn gives the one logit between the two

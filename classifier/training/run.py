@@ -253,9 +253,18 @@ def discard(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def same_run(told: Any, own: Run) -> Run:
-    """Return the run that process 0 has told this one of; raise UserError if its own is another."""
-    run = Run.from_json(told)
+def same_run(told: dict[str, Any], own: Run) -> Run:
+    """Return the run of process 0; raise UserError where it, or the program, is not this one's.
+
+    Args:
+        told: process 0's `code_version`, as "code", and its Run, as "run".
+        own: the run that this process would begin.
+    """
+    if told["code"] != own.code:
+        raise UserError(
+            f"this program is {own.code}, that of process 0 is {told['code']}: give all the same"
+        )
+    run = Run.from_json(told["run"])
     _check_same(run, own, "process 0 has", "give all the same")
     return run
 

@@ -92,7 +92,12 @@ class TensorBoard(keras.callbacks.Callback):
         folder: the run's own folder below the log folder.
         batches: Batches of the training split.
         epoch: number of the first epoch to come, from 0.
+
+    Attributes:
+        rate: the learning rate, to be set as each epoch ends.
     """
+
+    rate = 0.0
 
     def __init__(self, folder: Path, batches: Batches, epoch: int):
         super().__init__()
@@ -113,8 +118,7 @@ class TensorBoard(keras.callbacks.Callback):
         for name, value in logs.items():
             events = self.validation if name.startswith("val_") else self.train
             events.scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
-        rate = keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
-        self.train.scalar("epoch_learning_rate", float(rate), epoch)
+        self.train.scalar("epoch_learning_rate", self.rate, epoch)
 
     def show_confusion(self, epoch: int, labels: np.ndarray, said: np.ndarray) -> None:
         """Write the confusion matrix of val after an epoch.
