@@ -220,6 +220,7 @@ def main() -> int:
         with locked(args.model):
             run = train(args, recipe, arrays, fresh, member)
             try:
+                cli.raise_if_interrupted()  # by what came as the processes parted
                 finish(args, arrays, run, folder)
             except KeyboardInterrupt:
                 stopped(run, folder)
@@ -246,8 +247,6 @@ def train(
                 f"--batch-size {args.batch_size}: {devices.count} devices share it; give a multiple"
             )
     with devices.scope():
-        if member.count > 1:
-            arrays.check_content(member.index, member.count)
         run = fresh
         if member.first:
             run = start_or_resume(fresh, folder, args.resume, args.restart)
@@ -256,6 +255,8 @@ def train(
             run = same_run(told, fresh)
         elif run.leak:
             print(f"warning: {run.leak}", file=sys.stderr)
+        if member.count > 1:  # once all have met, for it may take long
+            arrays.check_content(member.index, member.count)
         if run.over:
             return run
         start_backend(run, devices)
@@ -268,6 +269,8 @@ def train(
             network.summary()
         logs = args.logs / run.id if args.tensorboard_vis and member.first else None
         try:
+            if devices.interrupted():
+                raise KeyboardInterrupt
             fit(
                 network, arrays, recipe, run, folder,
                 args.save_every, args.save_every_minutes, logs, devices,

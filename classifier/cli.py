@@ -164,7 +164,8 @@ def interrupt_on_sigterm() -> None:
         if again or not _waits:
             raise KeyboardInterrupt
         text = b"\nstopping soon, with a checkpoint; a second signal stops at once\n"
-        os.write(sys.stderr.fileno(), text)
+        with contextlib.suppress(OSError, ValueError):
+            os.write(sys.stderr.fileno(), text)
 
     signal.signal(signal.SIGTERM, stop)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else: not to be heard
@@ -221,8 +222,8 @@ def end_as_usual() -> None:
     _last_act = None
 
 
-def leave(status: int) -> NoReturn:
-    """End the process now, from whatever thread, after `end_at_once`'s last act."""
+def _leave(status):
+    """End the process now, after `end_at_once`'s last act."""
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -320,9 +321,9 @@ def run(main: Callable[[], int], product: str = "output", name: str = "") -> NoR
         if _last_act is None:
             raise
         if isinstance(error, SystemExit):
-            leave(error.code)
+            _leave(error.code)
         traceback.print_exc()
-        leave(1)
+        _leave(1)
 
 
 def _run(main, product, name):

@@ -11,6 +11,7 @@ from classifier.data import batch
 from classifier.data.arrays import Arrays
 from classifier.data.batch import Share
 from classifier.errors import UserError
+from classifier.training import batches as batches_module
 from classifier.training.batches import Batches
 from classifier.workers import processes
 
@@ -226,3 +227,13 @@ def test_shares_in_the_files_order_are_filled_up_for_all_to_have_as_many(arrays)
         wanted = np.arange(4 * number, 4 * number + 4) % 6
         np.testing.assert_array_equal(both[0], images[wanted])
         np.testing.assert_array_equal(both[1], labels[wanted])
+
+
+def test_batches_are_made_ahead_by_the_room_that_a_share_takes(arrays, monkeypatch):
+    monkeypatch.setattr(batches_module, "AHEAD_BYTES", 2 * 8 * 32 * 32 * 3)
+    ahead = []
+    for share in (None, Share(0, 4)):
+        batches = Batches(arrays, "train", 8, 5, share=share)
+        batches.use(None, 2)
+        ahead.append(batches.ahead)
+    assert ahead == [2, 8]

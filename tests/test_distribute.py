@@ -55,9 +55,9 @@ def test_flags_and_launchers_tell_which_process_this_is(flags, variables, expect
 @pytest.mark.parametrize(
     ("flags", "variables", "told"),
     [
-        (("a:1234", None, None), {}, "--num-processes, --process-id: give it too"),
-        ((None, 4, 3), {}, "--coordinator: give it too"),
-        ((None, None, None), OPEN_MPI, "--coordinator: give it too"),
+        (("a:1234", None, None), {}, "--num-processes, --process-id: needed too"),
+        ((None, 4, 3), {}, "--coordinator: needed too"),
+        ((None, None, None), OPEN_MPI, "--coordinator: needed too"),
         (("a:1234", 4, 4), {}, "--process-id: 4 is none of 0 to 3"),
         (("a", 4, 3), {}, "--coordinator: a is not HOST:PORT"),
         ((":1234", 4, 3), {}, "is not HOST:PORT"),

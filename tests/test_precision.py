@@ -102,7 +102,7 @@ def test_a_processors_units_for_bfloat16_are_named(monkeypatch, flags, end):
     monkeypatch.setattr(precision.processor, "name", lambda: "Abacus")
     monkeypatch.setattr(precision, "devices", lambda: ["cpu:0"])
     assert precision.device().endswith(f" cores of Abacus{end}")
-    assert precision.device(4) == f"4 x {precision.device()}"
+    assert precision.device(4) == f"4 devices, each on {precision.device()}"
 
 
 @pytest.mark.parametrize(

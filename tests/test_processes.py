@@ -42,6 +42,11 @@ def by_flags(index, count, port):
             "--process-id", index), {}  # fmt: skip
 
 
+def by_itself(index, count, port):
+    """One process of four devices."""
+    return (), {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+
+
 def by_slurm(index, count, port):
     """Of two devices each."""
     return (), {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "SLURM_LOCALID": index,
@@ -78,16 +83,22 @@ def begin(tiny_arrays, folder):
     }
     del known["KERAS_BACKEND"]
 
+    started = []
+
     def begin(*words, variables=None, place=folder):
         start = ("--data", tiny_arrays, "--init", folder / "start.h5")
         words = [PYTHON, SMALL, *WORDS, *start, *words]
         told = {name: str(value) for name, value in (variables or {}).items()}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             list(map(str, words)), cwd=place, env={**known, **told}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
+        started.append(process)
+        return process
 
-    return begin
+    yield begin
+    for process in started:  # those of a test that failed
+        process.kill()
 
 
 def together(begin, folder, count, how, *words):
@@ -142,20 +153,21 @@ def alone(begin, folder):
     return figures
 
 
-@pytest.mark.parametrize(("count", "how"), [(2, by_slurm), (4, by_kubernetes)])
+@pytest.mark.parametrize(("count", "how"), [(1, by_itself), (2, by_slurm), (4, by_kubernetes)])
 def test_the_loss_curve_is_that_of_one_process(begin, folder, alone, count, how):
     model = f"{count}.h5"
     words = ("--model", model, "--tensorboard-vis")
     first, *others = map(ended, together(begin, folder, count, how, *words))
     assert (first.returncode, first.stderr) == (0, "")
-    assert f"jax on 4 devices of {count} processes, float32" in first.stdout
+    on = f"4 devices of {count} processes" if count > 1 else "cpu:0, cpu:1, cpu:2, cpu:3"
+    assert f"jax on {on}, float32" in first.stdout
     assert "Test Accuracy = " in first.stdout
     for other in others:
         assert (other.returncode, other.stdout, other.stderr) == (0, "", "")
     assert_same(figures_of(folder / model), alone)
     with small_network():
         device = model_file.load_info(folder / model).training["device"]
-    assert device.startswith("4 x ")
+    assert device.startswith("4 devices, each on ")
     assert_alone_at_work(folder)
 
 
@@ -168,7 +180,12 @@ def test_a_killed_process_ends_the_others_in_a_line_and_the_run_is_resumed(begin
     began = time.monotonic()
     result = ended(first)
     assert time.monotonic() - began < 60
-    assert_one_line_error(result, "process 0 of 2: another one has ended", "--resume")
+    assert result.returncode != 0
+    (line,) = result.stderr.splitlines()  # Python's, or where XLA was quicker the watcher's
+    assert (
+        "process 0 of 2: another one has ended" in line or "process 0 of 2: ended at once" in line
+    )
+    assert "--resume" in line
     assert "process 1 of 2: ended at once: killed" in ended(second).stderr
     assert not (folder / "killed.h5").exists()
     resumed = together(begin, folder, 2, by_open_mpi, *words, "--resume")
@@ -202,11 +219,14 @@ def test_who_does_not_come_is_waited_for_no_longer_than_asked(begin, index, othe
 
 
 def test_a_signal_ends_the_waiting_for_others(begin):
-    flags, _ = by_flags(1, 2, free_port())
-    process = begin("--distribute", *flags, "--model", "late.h5")
-    time.sleep(5)
-    process.send_signal(signal.SIGTERM)
-    result = ended(process, timeout=30)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(120)
+        flags, _ = by_flags(1, 2, server.getsockname()[1])
+        process = begin("--distribute", *flags, "--model", "late.h5")
+        asking, _ = server.accept()
+        with asking:  # it waits for an answer
+            process.send_signal(signal.SIGTERM)
+            result = ended(process, timeout=60)
     assert (result.returncode, result.stderr.strip()) == (
         130, "train.py: stopped; nothing was left half written"
     )  # fmt: skip

@@ -406,7 +406,7 @@ class Arrays:
         """Read every row, 1 GB in about 1.7 s, to see that none has changed since it was written.
 
         Args:
-            index: of `count` processes, each of which reads its part of the shards.
+            index: of `count` processes, each of which reads its part of the shards alone.
             count: of the processes.
 
         Raises:

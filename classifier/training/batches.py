@@ -67,7 +67,8 @@ class Batches(keras.utils.PyDataset):
 
         Where one is killed, or the pool breaks otherwise, they are made by this process again.
         """
-        largest = self.batch_size * self.arrays.image_size**2 * 3
+        shares = self.share.count if self.share else 1
+        largest = self.batch_size // shares * self.arrays.image_size**2 * 3
         self.pool, self.ahead = pool, min(AHEAD * processes, AHEAD_BYTES // largest)
 
     def start(self, epoch: int = 0, first: int = 0) -> None:

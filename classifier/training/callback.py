@@ -138,7 +138,7 @@ class Keeper(keras.callbacks.Callback):
         if due or stop:
             if not self._goes_on(self.loss):
                 return
-        # By the clock, which is each process' own, none decides for itself that a run is over.
+        # Clocks differ between processes: by its own none may decide that the run is over.
         elif not (late and self.devices.first and math.isfinite(self.loss)):
             return
         self._keep_checkpoint()

@@ -1,9 +1,9 @@
 """Training on many devices: all of one machine, or of many processes on many machines.
 
-Each device has a copy of the network and computes its part of a batch, whose size is that of all
-parts; the gradients are summed up, and BatchNorms see the whole batch. So what is trained is the
-same on any number of devices, but for rounding. The engines are those of Keras: on JAX
-`keras.distribution`, in one process or in many; on TensorFlow MirroredStrategy, in one.
+Each device has a copy of the network and computes an equal part of every batch. The gradients are
+summed over the devices, and BatchNorms use the whole batch, so the result is the same on any number
+of devices, up to rounding. The engines are those of Keras: on JAX `keras.distribution`, in one
+process or in many; on TensorFlow MirroredStrategy, in one.
 """
 
 import contextlib
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from classifier.training.batches import Batches
 
-HEARTBEAT = 30  # seconds in which a process that is not heard of counts as dead
-GRACE = 60  # seconds that JAX would wait longer than we do, for it ends the process as it gives up
-# What is told by what processes speak with each other through, Gloo on processors, NCCL on GPUs.
+HEARTBEAT = 30  # seconds without a word after which a process counts as dead
+GRACE = 60  # seconds that JAX waits longer than we do, for it kills the process when it gives up
+# Words of errors from what carries messages between processes: Gloo on processors, NCCL on GPUs.
 LOST = re.compile(
     r"gloo|nccl|coordination|(closed|reset) by peer|connection refused|heartbeat", re.IGNORECASE
 )
-# Run by a process of its own, which reads until this one has ended, or says that it will.
+# Run in a process of its own: it reads until this one ends, and prints the line unless told not to.
 WATCHER = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1])"
 
 
@@ -48,10 +48,10 @@ class Launcher:
 
     Attributes:
         count: variable of how many processes there are.
-        index: of the number of this one.
-        address: of the host of process 0, and, unless it ends in it, of the port.
-        name: JAX's own for it, which finds the address in other variables.
-        needed: these.
+        index: variable of this one's number.
+        address: variables of process 0's host and, unless it ends in it, port.
+        name: JAX's own for it, where JAX finds the address in other variables.
+        needed: the variables that JAX needs for that.
     """
 
     count: str
@@ -82,7 +82,7 @@ class Member:
     """Which process of how many this one is.
 
     Attributes:
-        index: from 0; process 0 alone writes files and prints.
+        index: from 0; process 0 alone writes files.
         count: of the processes.
         coordinator: HOST:PORT at which process 0 listens; "" where JAX finds it.
         launcher: JAX's name of what started them, where it finds something; "" where nothing.
@@ -108,7 +108,7 @@ def member_of(
     index: int | None,
     variables: Mapping[str, str] = os.environ,
 ) -> Member:
-    """Return the Member that flags make this process, and for what they do not tell a launcher.
+    """Return which process this is, by the flags and, for what they leave out, by the launcher.
 
     Args:
         coordinator: of --coordinator, HOST:PORT, or None.
@@ -143,7 +143,7 @@ def member_of(
             }.items()
             if value is None
         ]
-        raise UserError(f"{', '.join(lacking)}: give it too, for processes to find each other")
+        raise UserError(f"{', '.join(lacking)}: needed too, for the processes to find each other")
     if not 0 <= index < count:
         raise UserError(f"--process-id: {index} is none of 0 to {count - 1} (--num-processes)")
     if coordinator:
@@ -170,8 +170,8 @@ class Devices:
 
     Attributes:
         count: of the devices.
-        processes: whose they are.
-        first: whether this process is the one that writes files and prints.
+        processes: how many have them.
+        first: whether this process is the one that writes files.
         share: this process' of each batch; None where it has all of it.
     """
 
@@ -184,11 +184,11 @@ class Devices:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """Have what is built in the block, within `scope`, on one device, where that can be."""
+        """Have what is built in the block, within `scope`, on one device, where Keras can."""
         yield
 
     def whole(self, batch_size: int) -> int:
-        """Return a batch size that all devices can share: the same, less what remains."""
+        """Return the largest multiple of the devices' count up to a batch size; at least one."""
         return max(1, batch_size // self.count) * self.count
 
     def seen(self, batch_size: int) -> int:
@@ -196,15 +196,15 @@ class Devices:
         return batch_size
 
     def told(self, value: Any) -> Any:
-        """Return what process 0 gives for a plain JSON value."""
+        """Return process 0's value, plain JSON, in all processes."""
         return value
 
     def told_array(self, value: np.ndarray) -> np.ndarray:
-        """Return what process 0 gives for an array; each gives one of its shape and type."""
+        """Return process 0's array in all processes; each gives one of its shape and type."""
         return value
 
     def compute(self, model: "keras.Model") -> Callable[[np.ndarray], np.ndarray]:
-        """Return what computes a model's outputs of a batch, of which a process gives its share."""
+        """Return what computes a model's outputs of a batch, given this process' share of it."""
         return model.predict_on_batch
 
     def outputs(self, model: "keras.Model", batches: "Batches") -> np.ndarray:
@@ -212,9 +212,9 @@ class Devices:
         return model.predict(batches, verbose=0)
 
     def stop(self) -> bool:
-        """Return whether to stop after a step, for a signal came; to be asked after each.
+        """Return whether to stop after this step, because of a signal; to be asked after each.
 
-        Of several processes all stop after the same one, the step after that of the signal.
+        Several processes all stop after the same step, the one after that of the signal.
         """
         return cli.interrupted()
 
@@ -339,7 +339,6 @@ class Processes(DataParallel):
                 raise UserError(gone(self.member)) from error
             raise
         self._part()
-        cli.raise_if_interrupted()  # by what came after all were asked
 
     def _part(self):
         import jax
@@ -363,7 +362,8 @@ class Processes(DataParallel):
 
     def stop(self):
         before, self.asked = self.asked, self._any(cli.interrupted())
-        self.stopping = before is not None and bool(before)  # now would be to wait for the step
+        # To read the answer of this step would be to wait for it.
+        self.stopping = before is not None and bool(before)
         return self.stopping
 
     def interrupted(self):
@@ -381,8 +381,8 @@ class Processes(DataParallel):
 def gone(member: Member) -> str:
     """Return the line for a process that has lost the others."""
     return (
-        f"{member}: another one has ended, or cannot be reached: it may have told why; start all "
-        "of them again, with --resume, to go on from the last checkpoint"
+        f"{member}: another one has ended, or cannot be reached: its own output may say why; start "
+        "all of them again, with --resume, to go on from the last checkpoint"
     )
 
 
@@ -486,9 +486,12 @@ def _meet(member, timeout):
         except Exception as error:
             failed.append(error)
 
+    with contextlib.suppress(AttributeError):
+        jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM
     # In a thread, for a signal is heard by Python's own waiting alone.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
+    cli.raise_if_interrupted()
     thread.join(timeout)
     if thread.is_alive():
         others = "the others have" if member.first else "process 0, or others, have"
@@ -496,7 +499,7 @@ def _meet(member, timeout):
             f"{where}: {member}: {others} not come in {timeout} seconds: start them, see that "
             "this machine reaches that one, or give --coordinator-timeout"
         )
-    cli.interrupt_on_sigterm()  # which JAX has taken
+    cli.interrupt_on_sigterm()  # where JAX has taken it all the same
     try:
         if failed:
             raise failed[0]
@@ -514,7 +517,7 @@ def _meet(member, timeout):
 
 
 def _check_port(where, port):
-    """Raise UserError where another program listens, of which JAX would crash."""
+    """Raise UserError where another program listens already, on which JAX would crash."""
     try:
         socket.create_server(("", port)).close()
     except OSError as error:

@@ -98,7 +98,7 @@ def figures_of(model: keras.Model, val: Batches, outputs: np.ndarray) -> dict[st
     """Return val_accuracy and val_loss, by a compiled network's loss, of its probabilities."""
     labels = val.labels()
     one_hot = np.eye(outputs.shape[1], dtype=np.float32)[labels]
-    losses = model.loss.call(one_hot, outputs)  # a mean would be taken per device, and not be one
+    losses = model.loss.call(one_hot, outputs)  # Keras' mean would be scaled by the devices
     return {
         "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
         "val_loss": float(keras.ops.convert_to_numpy(losses).mean()),

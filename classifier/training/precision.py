@@ -105,8 +105,9 @@ def device(count: int = 1) -> str:
     if any(name.startswith("cpu") for name in devices()):
         flags = cpu_flags()
         units = next((f" with {name}" for flag, name in UNITS.items() if flag in flags), "")
-        names = [f"{cores()} cores of {processor.name()}{units}"] * count
-    elif found := gpus()[:count]:
+        name = f"{cores()} cores of {processor.name()}{units}"
+        return name if count == 1 else f"{count} devices, each on {name}"
+    if found := gpus()[:count]:
         names = [_gpu(number)[0] or name for number, name in enumerate(found)]
     else:
         names = devices()[:count]
