@@ -12,10 +12,14 @@ from classifier.seeds import generator
 
 
 class Share(NamedTuple):
-    """Part number `index`, from 0, of `count` equal parts of each batch."""
+    """Part number `index`, from 0, of `count` parts, as equal as can be."""
 
     index: int
     count: int
+
+    def of(self, size: int) -> slice:
+        """Return which of `size` rows are in it."""
+        return slice(size * self.index // self.count, size * (self.index + 1) // self.count)
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ def made(arrays: Arrays, wanted: Wanted) -> tuple[np.ndarray, np.ndarray]:
 
     They are those of the whole batch, bit for bit, of which only what is needed is read.
     """
-    (index, shares), size = wanted.share, len(wanted.rows)
-    first, end = (size * number // shares for number in (index, index + 1))
-    before = int(bool(wanted.mixup) and shares > 1)  # the image that the first is mixed with
-    places = np.arange(first - before, end)  # of which -1 is the last
+    size = len(wanted.rows)
+    own = wanted.share.of(size)
+    before = int(bool(wanted.mixup) and wanted.share.count > 1)  # that the first is mixed with
+    places = np.arange(own.start - before, own.stop)  # of which -1 is the last
     images, labels = arrays.read(wanted.split, wanted.rows[places])
     if wanted.crop or wanted.mixup:
         random = generator(*wanted.key)

@@ -17,6 +17,7 @@ import numpy as np
 from classifier.data import arrays
 from classifier.data.archive import BACKGROUND
 from classifier.data.augment import augmented
+from classifier.data.batch import Share
 from classifier.data.duplicates import HASH_BYTES, Groups, near_rows, perceptual_hash, same_shots
 from classifier.data.images import ImageError, files_below, read_rgb, square
 from classifier.data.splits import SPLITS, Protocol, assign_splits
@@ -223,7 +224,7 @@ def write(
     """
     sources, count = photographs.sources, len(paths)
     parts = [
-        {split: rows[_share(len(rows), k, count)] for split, rows in plan.items()}
+        {split: rows[Share(k, count).of(len(rows))] for split, rows in plan.items()}
         for k in range(count)
     ]
     tasks = (
@@ -252,11 +253,6 @@ def write(
         )
         for shard, (temporary, fingerprint) in enumerate(found.items(), 1):
             arrays.describe(temporary, replace(about, fingerprint=fingerprint, shard=shard))
-
-
-def _share(count, k, parts):
-    """Return the slice of `count` rows that is part number k."""
-    return slice(count * k // parts, count * (k + 1) // parts)
 
 
 def _chunks(plan):

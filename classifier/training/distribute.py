@@ -209,7 +209,7 @@ class Devices:
 
     def outputs(self, model: "keras.Model", batches: "Batches") -> np.ndarray:
         """Return a model's outputs of all images in order, (N, ...)."""
-        return model.predict(batches, verbose=0)
+        return model.predict(batches, verbose=0)[: batches.count]
 
     def stop(self) -> bool:
         """Return whether to stop after this step, because of a signal; to be asked after each.
@@ -248,9 +248,6 @@ class Mirrored(Devices):
 
     def compute(self, model):
         return lambda images: model.predict(images, batch_size=len(images), verbose=0)
-
-    def outputs(self, model, batches):
-        return model.predict(batches, verbose=0)[: batches.count]
 
 
 class DataParallel(Devices):

@@ -92,7 +92,7 @@ def fit(
         if val is None:
             return
         outputs = devices.outputs(model, val)
-        figures |= devices.told(figures_of(model, val, outputs) if devices.first else None)
+        figures |= figures_of(model, val, outputs, devices)
         if logs is not None:
             board.show_confusion(epoch, arrays.labels("val"), outputs.argmax(axis=1))
 

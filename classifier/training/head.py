@@ -90,16 +90,24 @@ def regression_head(
     figures = {"accuracy": fit_head(model, photographs, devices)}
     if val is not None:
         outputs = devices.outputs(model, val)
-        figures |= devices.told(figures_of(model, val, outputs) if devices.first else None)
+        figures |= figures_of(model, val, outputs, devices)
     return {**figures, "minutes": (time.monotonic() - began) / 60}
 
 
-def figures_of(model: keras.Model, val: Batches, outputs: np.ndarray) -> dict[str, float]:
-    """Return val_accuracy and val_loss, by a compiled network's loss, of its probabilities."""
-    labels = val.labels()
-    one_hot = np.eye(outputs.shape[1], dtype=np.float32)[labels]
-    losses = model.loss.call(one_hot, outputs)  # Keras' mean would be scaled by the devices
-    return {
-        "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
-        "val_loss": float(keras.ops.convert_to_numpy(losses).mean()),
-    }
+def figures_of(
+    model: keras.Model, val: Batches, outputs: np.ndarray, devices: Devices = ONE_DEVICE
+) -> dict[str, float]:
+    """Return val_accuracy and val_loss, by a compiled network's loss, of its probabilities.
+
+    The first process has the labels, and tells the others.
+    """
+    figures = None
+    if devices.first:
+        labels = val.labels()
+        one_hot = np.eye(outputs.shape[1], dtype=np.float32)[labels]
+        losses = model.loss.call(one_hot, outputs)  # Keras' mean would be scaled by the devices
+        figures = {
+            "val_accuracy": float((outputs.argmax(axis=1) == labels).mean()),
+            "val_loss": float(keras.ops.convert_to_numpy(losses).mean()),
+        }
+    return devices.told(figures)
