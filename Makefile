@@ -4,7 +4,7 @@ BIN = .venv/bin
 # What is best from scratch in few epochs; crops and mixup pay in many.
 SHORT ?= --crop 0 --mixup 0
 
-.PHONY: demo caltech test backends bench reach faults clean
+.PHONY: demo caltech test backends exports bench reach faults clean
 
 demo: .venv/ready
 	$(BIN)/python prepro.py --sample --image-size 32 --target-per-class 0
@@ -44,12 +44,16 @@ backends: .venv/ready-dev .venv-jax/ready .venv-torch/ready
 		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 .venv-jax/bin/python -m pytest $(KERAS_TESTS)
 	.venv-torch/bin/python -m pytest $(KERAS_TESTS)
 
+# Exported models in their runtimes.
+exports: .venv/ready-export
+	$(BIN)/python -m pytest tests/test_export.py
+
 # ROWS="train-64 prepro" measures these alone; the machine should have nothing else to do.
 bench: .venv-bench/ready
 	.venv-bench/bin/python benchmarks/speed.py $(ROWS)
 
 # Figures of what goes beyond the default.
-reach: .venv/ready .venv-jax/ready .venv-torch/ready
+reach: .venv/ready-export .venv-jax/ready .venv-torch/ready
 	$(BIN)/python benchmarks/reach.py $(ROWS)
 
 # Under half an hour; ROWS="stop archives" tries these alone.
@@ -73,7 +77,11 @@ faults: .venv/ready-faults
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 -r $<
 	touch $@
 
-.venv/ready-faults: benchmarks/faulty/requirements.txt .venv/ready
+.venv/ready-export: requirements-export.txt .venv/ready-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-export.txt
+	touch $@
+
+.venv/ready-faults: benchmarks/faulty/requirements.txt requirements-export.txt .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		-r benchmarks/faulty/requirements.txt
 	touch $@

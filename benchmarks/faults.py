@@ -65,7 +65,7 @@ def main() -> int:
     for record in records_of(args.rows, args.seed):
         name = record["name"]
         lost += record["lost"]
-        records.keep(RESULTS, name, record, machine, order=list(ROWS))
+        records.keep(RESULTS, name, record, machine, order=list(ROWS), of_any=True)
         print(
             f"{name:16} tried {record['tried']:5}, survived {record['survived']:5}, "
             f"lost {record['lost']}, {record['minutes']:.1f} minutes",
@@ -117,14 +117,23 @@ def table(rows: list[dict]) -> str:
         cells = (f"`{row['name']}`", ROWS[row["name"]].words, f"{row['tried']:,}",
                  f"{row['survived']:,}", f"**{row['lost']}**", *dear)  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
-    machine = rows[-1]["machine"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
-    lines += [
-        "",
-        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}; "
-        f"commit {machine['commit']}; {machine['date']}.",
-    ]
+    counted_on = {}
+    for row in rows:
+        counted_on.setdefault(in_words(row["machine"]), []).append(f"`{row['name']}`")
+    most, *others = sorted(counted_on, key=lambda machine: -len(counted_on[machine]))
+    lines += ["", most]
+    for machine in others:
+        lines += ["", f"{', '.join(counted_on[machine])}: {machine}"]
     return "\n".join(lines)
+
+
+def in_words(machine: dict) -> str:
+    """Return what rows were counted on, in a line."""
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
+    return (
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}; "
+        f"commit {machine['commit']}; {machine['date']}."
+    )
 
 
 AGAIN = "then the same command again"
@@ -138,6 +147,7 @@ ROWS = {
     "kill-resnet50": Kind(kills.resnet50, "the same, ResNet-50 itself", pair=True),
     "kill-evaluation": Kind(kills.evaluation, f"SIGKILL of the evaluation, {AGAIN}", pair=True),
     "kill-explain": Kind(kills.explain, f"SIGKILL of `predict.py --explain`, {AGAIN}", pair=True),
+    "kill-export": Kind(kills.export, f"SIGKILL of the export, {AGAIN}", pair=True),
     "stop": Kind(
         kills.stop,
         "SIGINT or SIGTERM of the small network's training: kept at the very step, and the same "

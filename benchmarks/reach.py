@@ -1,4 +1,4 @@
-"""Measure how far this program goes beyond its default: backends, processes, very many examples.
+"""Measure how far this program goes: backends, processes, very many examples, other runtimes.
 
 python benchmarks/reach.py            all rows; make reach does it with what they need installed
 python benchmarks/reach.py ROW ...    these rows; the others stay as they were measured here
@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,10 +27,17 @@ import records  # noqa: E402
 from speed import OURS, examples_in, made, paced, run, said, scratch, trainer  # noqa: E402
 from turns import contestant, interleave  # noqa: E402
 
-from classifier import cli  # noqa: E402
-from classifier.data.arrays import shard_pattern  # noqa: E402
+from classifier import backend, cli  # noqa: E402
+from classifier.data.arrays import Arrays, shard_pattern  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
+from classifier.evaluation.evaluate import Judge  # noqa: E402
+from classifier.export import __main__ as export  # noqa: E402
+from classifier.export import check, graph  # noqa: E402
+from classifier.export.formats import FORMATS  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
+from classifier.prediction.forward import Network, averaged  # noqa: E402
+from classifier.prediction.runtime import images_a_thread  # noqa: E402
+from classifier.processor import cores  # noqa: E402
 
 RESULTS = ROOT / "benchmarks/results/reach.json"
 PACKAGES = ("tensorflow", "keras", "numpy")
@@ -39,6 +47,7 @@ PYTHONS = {
     "torch": str(ROOT / ".venv-torch/bin/python"),
 }
 SIDE, EPOCHS = 64, 4
+MODEL = Path("models/resnet50.h5")
 FORMS = {"ours": [], "Keras'": ["plain"]}
 SHARDS, EXAMPLES, SHARD_SIDE = 16, (10_000, 100_000, 1_000_000), 32
 
@@ -140,6 +149,44 @@ def of_size(photographs: str, count: int) -> dict:
     }
 
 
+def exports() -> dict:
+    """Return what models/resnet50.h5 is in each format and its runtime, on photographs of test."""
+    from threadpoolctl import threadpool_limits  # which scikit-learn has
+
+    weights, info = model_file.load_weights(MODEL)
+    head, network = model_file.head_of(weights, info), Network(weights, info.enlarge_to)
+    judge = Judge(network, info, images_a_thread(info.side), cores())
+    found, runs = {}, {"predict.py": partial(averaged, network, mirror=info.mirror, threads=2)}
+    os.environ |= {"KERAS_BACKEND": "tensorflow", **export.PROCESSOR}
+    with (
+        Arrays(export.DATA) as arrays,
+        tempfile.TemporaryDirectory(dir=scratch()) as folder,
+        threadpool_limits(1, "blas"),  # as predict.py has it
+    ):
+        some = check.expected(arrays, judge, head, MODEL)
+        every = check.expected(arrays, judge, head, MODEL, arrays.count("test"))
+        backend.start_keras()
+        whole = graph.whole(network, head, info)
+        for name, form in FORMATS.items():
+            for int8 in (False, True) if form.quantizer else (False,):
+                side = f"{name}, {'int8' if int8 else 'float32'}"
+                place = Path(folder, side, f"model{form.suffix}")
+                place.parent.mkdir()
+                with export.quiet():
+                    photographs = export.calibration(arrays) if int8 else None
+                    form.write(whole, place, export.metadata_of(info, int8), photographs)
+                    runs[side] = form.load(place)
+                agreed = check.agreement(runs[side], every if int8 else some)
+                found[side] = {"bytes": export.size_of(place), **agreed._asdict()}
+                found[side]["runtime"] = form.runtime()
+        (image,), _ = arrays.read("test", slice(0, 1))
+        turns = {side: partial(check.milliseconds, run, image[None]) for side, run in runs.items()}
+        taken = interleave(turns)
+    model = {"code": info.training["code"], "recipe": info.training["arguments"]["recipe"]}
+    model |= {"bytes": MODEL.stat().st_size, "image_size": info.image_size, "side": info.side}
+    return {"formats": found, "milliseconds": taken, "model": model}
+
+
 def table_of_backends(row: dict) -> str:
     """Return the row as a Markdown table, with the machine below."""
     # What is tested is what tests/test_backends.py does with each, and test_processes.py with JAX.
@@ -200,6 +247,52 @@ def table_of_shards(row: dict) -> str:
     return "\n".join([*lines, "", measured_on(row)])
 
 
+def table_of_exports(row: dict) -> str:
+    """Return the row as a Markdown table, with the machine below."""
+    lines = [
+        "| format: runtime | in | MB | one photograph, ms | probabilities differ by at most "
+        "| named otherwise | accuracy (`predict.py`'s) | photographs |",
+        "|---|---|---|---|---|---|---|---|",
+        f"| `predict.py` | float32 | {row['model']['bytes'] / 1e6:.1f} "
+        f"| {statistics.median(row['milliseconds']['predict.py']):.0f} |  |  |  |  |",
+    ]
+    for side, found in row["formats"].items():
+        name, precision = side.split(", ")
+        lines.append(
+            f"| {name}: {found['runtime']} | {precision} | {found['bytes'] / 1e6:.1f} "
+            f"| {statistics.median(row['milliseconds'][side]):.0f} | {found['probability']:.1e} "
+            f"| {found['renamed']} | {share(found, 'right')} ({share(found, 'before')}) "
+            f"| {found['count']:,} |"
+        )
+    return "\n".join([*lines, "", measured_on(row)])
+
+
+def exports_in_words(row: dict) -> str:
+    """Return what the README says of the row."""
+    formats, taken = row["formats"], row["milliseconds"]
+    whole = [found for side, found in formats.items() if side.endswith("float32")]
+    int8 = [found for side, found in formats.items() if side.endswith("int8")]
+    least, most = (choose(int8, key=lambda found: found["right"]) for choose in (min, max))
+    times = [
+        f"{statistics.median(taken[side]):.0f} ms in {side.split(', ')[0]}"
+        for side in formats
+        if side.endswith("int8")
+    ]
+    return (
+        f"In float32 probabilities of {whole[0]['count']} test photographs differ by "
+        f"{max(found['probability'] for found in whole):.6f} at most, and "
+        f"{sum(found['renamed'] for found in whole)} are named otherwise. In int8 "
+        f"{share(least, 'right')} to {share(most, 'right')} of {least['count']:,} are named "
+        f"rightly, by `predict.py` {share(least, 'before')}, and one takes {times[0]}, {times[1]} "
+        f"and {times[2]}, instead of {statistics.median(taken['predict.py']):.0f} ms."
+    )
+
+
+def share(found: dict, name: str) -> str:
+    """Return a count of photographs as a share of all."""
+    return f"{found[name] / found['count']:.2%}"
+
+
 def measured_on(row: dict) -> str:
     """Return a row's machine in a line."""
     machine = row["machine"]
@@ -209,11 +302,12 @@ def measured_on(row: dict) -> str:
     )
 
 
-ROWS = {"backends": backends, "processes": processes, "shards": shards}
+ROWS = {"backends": backends, "processes": processes, "shards": shards, "exports": exports}
 TABLES = {
     "backends": table_of_backends,
     "processes": table_of_processes,
     "shards": table_of_shards,
+    "exports": table_of_exports,
 }
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
 """Files that are whole or not there, and written by one process at a time."""
 
 import contextlib
+import ctypes
 import errno
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +35,49 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def made_aside(path: Path) -> Iterator[Path]:
+    """Give a path of the same name in a folder of its own, which is removed after the block.
+
+    What is made there, a file or a folder, then stands at `path` in one step: `atomic_write` for
+    makers of folders, and for those that leave drafts beside what they make. Where the system
+    cannot let two folders change places, one is replaced in two steps. Errors are `named`.
+    """
+    path = Path(path)
+    aside = path.with_name(f".part.{path.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        with named(path):
+            aside.mkdir()
+            made = aside / path.name
+            yield made
+            for file in (made, *made.rglob("*")):
+                if file.is_file():
+                    with file.open("rb+") as opened:
+                        os.fsync(opened.fileno())
+            if not (made.is_dir() and path.is_dir() and _exchange(made, path)):
+                older = aside / ".older"
+                if made.is_dir() and path.is_dir():
+                    path.replace(older)
+                try:
+                    made.replace(path)
+                except OSError:
+                    if older.exists():
+                        older.replace(path)
+                    raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; return False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    rename = ctypes.CDLL(None).renameat2
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return rename(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 @contextlib.contextmanager

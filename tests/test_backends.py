@@ -130,3 +130,13 @@ def test_a_model_of_one_gives_the_same_on_the_others(trained, tiny):
     for reader in PYTHONS:
         found = probabilities(reader, "keras")
         np.testing.assert_allclose(found, wanted, atol=1e-5, err_msg=f"{name} on {reader}")
+
+
+def test_a_model_is_exported_for_keras_on_the_backend_that_is_there(trained, arrays):
+    name, folder, _ = trained
+    process = begin(name, folder, "classifier.export", "model.h5", "--to", "keras", "--data",
+                    arrays)  # fmt: skip
+    out, told = process.communicate(timeout=120)
+    assert (process.returncode, told) == (0, "")
+    assert "; 0 named otherwise, 0 unknown to one alone\n" in out
+    assert (folder / "model.keras").exists()

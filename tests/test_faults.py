@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -173,7 +174,7 @@ def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["faults.py", "one", "--seed", "7"])
     assert faults.main() == 0
-    (kept,) = json.loads((tmp_path / "faults.json").read_text())  # of another seed: gone
+    two, kept, three = json.loads((tmp_path / "faults.json").read_text())
     assert {name: kept[name] for name in ("name", "tried", "survived", "lost")} == {
         "name": "one", "tried": 2, "survived": 2, "lost": 0,
     }  # fmt: skip
@@ -181,6 +182,10 @@ def test_rows_are_counted_kept_and_shown(tmp_path, monkeypatch, capsys):
     shown = faults.table([kept])
     assert "| `one` | words of one | 2 | 2 | **0** | 1.2 s | 100 MB |" in shown
     assert "seed 7" in shown
+    first, *_, second, _, third = faults.table([two, kept, three]).splitlines()
+    assert first.startswith("| row |")
+    assert re.fullmatch(r"\d+ cores of .*; seed 0; commit .*", second)
+    assert re.fullmatch(r"`one`: \d+ cores of .*; seed 7; commit .*", third)
 
 
 def test_a_row_that_is_none_is_refused(capsys, monkeypatch):

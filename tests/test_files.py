@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -137,3 +138,64 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(UserError, match="folder: this folder is not writable; choose another"):
         files.make_folder(tmp_path / "deep/folder")
+
+
+def test_a_folder_or_file_made_aside_takes_its_place(tmp_path, monkeypatch):
+    for exchange in (files._exchange, lambda one, other: False):  # as on Linux, and elsewhere
+        monkeypatch.setattr(files, "_exchange", exchange)
+        for kind in ("file", "folder"):
+            path = tmp_path / kind
+            for text in ("old", "new"):
+                (tmp_path / f".part.{kind}").mkdir()  # what a killed process left
+                (tmp_path / f".part.{kind}/left").touch()
+                with files.made_aside(path) as made:
+                    assert list(made.parent.iterdir()) == []
+                    made.with_name("draft").touch()
+                    if kind == "folder":
+                        made.mkdir()
+                        (made / text).touch()
+                    made = made / "file" if kind == "folder" else made
+                    made.write_text(text)
+            inside = sorted(entry.name for entry in path.iterdir()) if kind == "folder" else []
+            assert inside == (["file", "new"] if kind == "folder" else [])
+            assert (path / "file" if kind == "folder" else path).read_text() == "new"
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_what_is_not_made_to_the_end_leaves_the_older(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(ZeroDivisionError), files.made_aside(path) as made:
+        made.mkdir()
+        raise ZeroDivisionError
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["folder", "old"]
+
+
+def test_a_folder_that_cannot_be_replaced_is_put_back(tmp_path, monkeypatch):
+    path, replace = tmp_path / "folder", Path.replace
+
+    def never(one, other):
+        if one.parent.name == ".part.folder" and one.name == "folder":
+            raise OSError(errno.EIO, "broken")
+        return replace(one, other)
+
+    path.mkdir()
+    (path / "old").touch()
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(Path, "replace", never)
+    with pytest.raises(OSError, match="broken"), files.made_aside(path) as made:
+        made.mkdir()
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["folder", "old"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux exchanges paths")
+def test_two_folders_change_places(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for path in (one, other):
+        path.mkdir()
+        (path / path.name).touch()
+    assert files._exchange(one, other)
+    assert (one / "other").exists()
+    assert (other / "one").exists()
+    assert not files._exchange(one, tmp_path / "none")

@@ -15,6 +15,7 @@ BELOW = {
     "scripts": {"data", "training", "prediction", "evaluation", "network", "ground"},
     "training": {"data", "prediction", "evaluation", "network", "ground"},
     "evaluation": {"data", "prediction", "network", "ground"},
+    "export": {"data", "prediction", "evaluation", "network", "ground"},
     "prediction": {"network", "ground"},
     "data": {"ground"},
     "network": {"ground"},

@@ -11,6 +11,7 @@ import predict
 import prepro
 import train
 from classifier.evaluation import __main__ as evaluation
+from classifier.export import __main__ as export
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = sorted(
@@ -18,7 +19,7 @@ COMMANDS = sorted(
         command
         for page in PAGES
         for command in re.findall(
-            r"python ((?:prepro\.py|train\.py|predict\.py|-m classifier\.evaluation)[^`\n]*)",
+            r"python ((?:(?:prepro|train|predict)\.py|-m classifier\.\w+ )[^`\n]*)",
             page.read_text(),
         )
     }
@@ -28,6 +29,7 @@ PARSE = {
     "train.py": train.parse_args,
     "predict.py": predict.parse_args,
     "classifier.evaluation": evaluation.parse_args,
+    "classifier.export": export.parse_args,
 }
 
 
@@ -75,12 +77,14 @@ def test_the_tables_of_reach_are_those_of_their_figures(monkeypatch):
 
     kept = {row["name"]: row for row in json.loads(reach.RESULTS.read_text())}
     assert list(kept) == list(reach.ROWS) == list(reach.TABLES)
+    pages = {"backends": "README.md", "exports": "docs/export.md"}
     for name in reach.TABLES:
-        page = "README.md" if name == "backends" else "docs/scaling.md"
+        page = pages.get(name, "docs/scaling.md")
         assert reach.TABLES[name](kept[name]) in (ROOT / page).read_text()
     share = reach.share_of_speed(kept["processes"])
     words = " ".join((ROOT / "README.md").read_text().split())
     assert f"[{share:.2f} times the images/s]" in words
+    assert reach.exports_in_words(kept["exports"]) in words
 
 
 def test_the_table_of_insight_is_that_of_its_figures(monkeypatch):

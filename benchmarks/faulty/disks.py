@@ -203,6 +203,7 @@ class Made:
         small, report = ("--target-per-class", 0), self.report
         judging = (SMALL, *self.judging("report"), "--mistakes", "m.csv")
         predict = (SMALL, "predict.py", "--model", self.model, photo)
+        export = (SMALL, "classifier.export", self.model, "--no-verify", "--to")
         training = lambda *places: (SMALL, "train.py", *self.training(*places))  # noqa: E731
         models = self.old("models", model_h5=self.model, model_md=self.model.with_suffix(".md"))
         beside = self.old("beside", roomy=models)
@@ -221,6 +222,8 @@ class Made:
                 4, self.old("report", report=report, m_csv=report / "mistakes.csv"), judging),
             "predict.py --explain": (3, nothing, (*predict, "--explain", "a.png")),
             "predict.py --explain, many": (5, nothing, (*predict, *more, "--explain", "out")),
+            "export": (4, nothing, (*export, "keras", "--output", "m.keras")),
+            "export, a folder": (4, nothing, (*export, "savedmodel", "--output", "m")),
             "train.py": (3, models, training("model.h5", "roomy/logs")),
             "train.py, a second epoch": (
                 1, models, (*training("model.h5", "roomy/logs"), "--num-epochs", 2), 700_000),

@@ -28,7 +28,7 @@ from classifier.errors import UserError
 from classifier.hdf5 import read_json, write_json
 from classifier.training.run import checkpoint_folder
 from faulty.row import Ended, Row, run, start
-from faulty.whole import debris, not_whole, weights_of
+from faulty.whole import EXPORTS, debris, not_whole, said_by, weights_of
 
 INPUTS, SMALL = "benchmarks/inputs.py", "benchmarks/faulty/small.py"
 SMALL_TRAIN = (SMALL, "train.py")
@@ -184,19 +184,29 @@ def explain(row: Row, folder: Path, seed: int, count: int = 18) -> None:
     made(run(INPUTS, "photographs", "set", 2, 8, folder=folder, limit=LIMIT))
     made(run(INPUTS, "model", "model.h5", folder=folder, limit=LIMIT))
     words = ("predict.py", "set", "--model", "model.h5", "--explain", "why")
-    shutil.copy(folder / "model.h5", folder / "other.h5")
-    with h5py.File(folder / "other.h5", "r+") as file:
-        info = read_json(file, "classifier")
-        del file["classifier"]
-        write_json(file, "classifier", info | {"temperature": 0.1})
+    other_temperature(folder / "model.h5", folder / "other.h5")
     other = ("predict.py", "set", "--model", "other.h5", "--explain", "why")
     names = [path.relative_to(folder / "set/train") for path in folder.glob("set/train/*/*")]
     places = [part(folder / "why" / f"{name}.png") for name in names]
     again(row, folder, seed, count, words, other, [folder / "why"], places)
 
 
+def export(row: Row, folder: Path, seed: int, count: int = 12) -> None:
+    """Kill the export as it writes over an older file, and an older folder."""
+    prepare(folder)
+    made(run(*SMALL_TRAIN, *TRAINING, "--num-epochs", 1, "--model", "model.h5", folder=folder,
+             limit=LIMIT))  # fmt: skip
+    other_temperature(folder / "model.h5", folder / "other.h5")
+    for tried, to, product in ((count // 2, "onnx", "out.onnx"), (count, "openvino", "out")):
+        words = (SMALL, "classifier.export", "model.h5", "--to", to, "--output", product,
+                 "--data", "arrays.h5")  # fmt: skip
+        other = (*words[:2], "other.h5", *words[3:])
+        again(row, folder, seed, tried, words, other, [folder / product],
+              [part(folder / product)])  # fmt: skip
+
+
 def again(row, folder, seed, count, words, other, products, places):
-    """Kill a command `count` times; after each it must do what an undisturbed one did.
+    """Kill a command until `count` were; after each it must do what an undisturbed one did.
 
     Every other time there are the older files that another command has left, else none.
     """
@@ -226,6 +236,15 @@ def again(row, folder, seed, count, words, other, products, places):
             row.add(str(when), problem or debris(folder), last)
 
 
+def other_temperature(model: Path, other: Path) -> None:
+    """Write a model that differs from another by its temperature."""
+    shutil.copy(model, other)
+    with h5py.File(other, "r+") as file:
+        info = read_json(file, "classifier")
+        del file["classifier"]
+        write_json(file, "classifier", info | {"temperature": 0.1})
+
+
 def put_back(products: list[Path], kept: Path, older: bool) -> None:
     """Remove the products, and put the older ones in their place if there are to be any."""
     for product in products:
@@ -238,14 +257,18 @@ def put_back(products: list[Path], kept: Path, older: bool) -> None:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, product)
 
 
-def content(products: list[Path]) -> dict[str, bytes]:
-    """Return the digest of each file below some paths, by its path, but for temporary files."""
+def content(products: list[Path]) -> dict[str, bytes | str]:
+    """Return the digest of each file below some paths, by its path, but for temporary files.
+
+    Of an exported network it is what that says, for its parts stand in another order each time.
+    """
     return {
-        str(path): md5(path)
+        str(path): said_by(path) if path.suffix in EXPORTS else md5(path)
         for product in products
         for path in (product, *product.rglob("*"))
         if path.is_file()
         and not any(name.startswith(".") for name in path.relative_to(product).parts)
+        and path.name != "model.bin"  # which belongs to model.xml
     }
 
 

@@ -7,12 +7,16 @@ import threading
 from pathlib import Path
 
 import h5py
+import numpy as np
 from PIL import Image
 
 from classifier.data.arrays import Arrays
+from classifier.export.formats import FORMATS
 from classifier.prediction import model_file
 from faulty.small import small_network
 
+ONNX, OPENVINO = FORMATS["onnx"], FORMATS["openvino"]
+EXPORTS = (".onnx", ".xml")
 LOADING = threading.Lock()  # small_network is of the whole process, and rows go two at a time
 
 
@@ -59,8 +63,20 @@ def read(path: Path) -> None:
         rows = list(csv.reader(path.read_text().splitlines()))
         if not path.read_text().endswith("\n") or len(set(map(len, rows))) > 1:
             raise ValueError("cut off")
+    elif path.suffix in EXPORTS:
+        said_by(path)
     elif path.stat().st_size == 0:
         raise ValueError("empty")
+
+
+def said_by(path: Path) -> str:
+    """Return what an exported file says of itself, and of a picture, rounded."""
+    form, place = (ONNX, path) if path.suffix == ".onnx" else (OPENVINO, path.parent)
+    metadata = form.metadata(place)
+    size = json.loads(metadata)["image_size"]
+    picture = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    found = form.load(place)(picture)
+    return metadata + str({name: np.round(part, 3) for name, part in sorted(found.items())})
 
 
 def _read_dataset(name: str, found: h5py.Group | h5py.Dataset) -> None:

@@ -19,12 +19,19 @@ from classifier.data.images import files_below
 from classifier.data.splits import SPLITS
 from classifier.errors import UserError
 from classifier.evaluation import report
-from classifier.evaluation.evaluate import Judge, about, figures, leak_on, unknown_figures
+from classifier.evaluation.evaluate import (
+    Judge,
+    about,
+    check_finite,
+    check_fit,
+    figures,
+    leak_on,
+    unknown_figures,
+)
 from classifier.evaluation.unknown import FEWEST
 from classifier.files import make_folder, same_file
 from classifier.prediction import forward, model_file
 from classifier.prediction.runtime import images_a_thread
-from classifier.prediction.verdict import Head
 from classifier.processor import cores
 
 NAME = "classifier.evaluation"
@@ -150,13 +157,7 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
     Raises:
         UserError: the arrays are not for the model, or the split is empty.
     """
-    if arrays.classes != info.classes:
-        raise UserError(f"{arrays.path}: its classes are not those of {model}; give its own arrays")
-    if arrays.image_size != info.image_size:
-        raise UserError(
-            f"{arrays.path}: images of {arrays.image_size} pixels, {model} takes "
-            f"{info.image_size}: prepro.py --image-size {info.image_size} makes them"
-        )
+    check_fit(arrays, info, model)
     if arrays.count(split) == 0:
         raise UserError(f"--split {split}: empty in {arrays.path}; give another")
     leak = (
@@ -170,13 +171,6 @@ def check(arrays: Arrays, split: str, model: Path, info: model_file.ModelInfo) -
     if leak:
         print(f"warning: {leak}", file=sys.stderr)
     return leak
-
-
-def check_finite(head: Head, features: np.ndarray, model: Path) -> None:
-    """Raise UserError where a head gives no probabilities."""
-    with np.errstate(all="ignore"):
-        if not np.isfinite(head.probabilities(features)).all():
-            raise UserError(f"{model}: gives no probabilities; train it again")
 
 
 def class_folders(

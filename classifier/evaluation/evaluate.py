@@ -44,6 +44,30 @@ def leak_on(arrays: Arrays, info: ModelInfo, name: str) -> str:
     return ""
 
 
+def check_fit(arrays: Arrays, info: ModelInfo, model: Path) -> None:
+    """Raise UserError where arrays are not for a model.
+
+    Args:
+        arrays: an open Arrays.
+        info: of the model.
+        model: its path.
+    """
+    if arrays.classes != info.classes:
+        raise UserError(f"{arrays.path}: its classes are not those of {model}; give its own arrays")
+    if arrays.image_size != info.image_size:
+        raise UserError(
+            f"{arrays.path}: images of {arrays.image_size} pixels, {model} takes "
+            f"{info.image_size}: prepro.py --image-size {info.image_size} makes them"
+        )
+
+
+def check_finite(head: Head, features: np.ndarray, model: Path) -> None:
+    """Raise UserError where a head gives no probabilities."""
+    with np.errstate(all="ignore"):
+        if not np.isfinite(head.probabilities(features)).all():
+            raise UserError(f"{model}: gives no probabilities; train it again")
+
+
 @dataclass(frozen=True)
 class Photographs:
     """Photographs that a model was given.
