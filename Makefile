@@ -44,7 +44,7 @@ backends: .venv/ready-dev .venv-jax/ready .venv-torch/ready
 		JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 .venv-jax/bin/python -m pytest $(KERAS_TESTS)
 	.venv-torch/bin/python -m pytest $(KERAS_TESTS)
 
-# Exported models in their runtimes.
+# The tests of exported models, none skipped for lack of a runtime.
 exports: .venv/ready-export
 	$(BIN)/python -m pytest tests/test_export.py
 

@@ -281,10 +281,10 @@ def exports_in_words(row: dict) -> str:
     return (
         f"In float32 probabilities of {whole[0]['count']} test photographs differ by "
         f"{max(found['probability'] for found in whole):.6f} at most, and "
-        f"{sum(found['renamed'] for found in whole)} are named otherwise. In int8 "
+        f"{sum(found['renamed'] for found in whole) or 'none'} are named otherwise. In int8 "
         f"{share(least, 'right')} to {share(most, 'right')} of {least['count']:,} are named "
-        f"rightly, by `predict.py` {share(least, 'before')}, and one takes {times[0]}, {times[1]} "
-        f"and {times[2]}, instead of {statistics.median(taken['predict.py']):.0f} ms."
+        f"rightly, by `predict.py` {share(least, 'before')}, and a photograph takes {times[0]}, "
+        f"{times[1]} and {times[2]}, instead of {statistics.median(taken['predict.py']):.0f} ms."
     )
 
 

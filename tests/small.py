@@ -1,5 +1,6 @@
 """Trainings that take seconds: a residual network of few blocks and filters."""
 
+import os
 import sys
 
 import keras
@@ -23,6 +24,21 @@ def run_train(*words):
             return train.main()
         finally:
             keras.config.set_dtype_policy("float32")
+
+
+def run_export(*words):
+    """Run classifier.export's main in this process, on the small network."""
+    from classifier import cli
+    from classifier.export import __main__ as export
+
+    with small_network(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export", *map(str, words)])
+        patch.setattr(cli, "part_from_compiled_code", lambda silent: None)
+        for name in ("KERAS_BACKEND", *export.PROCESSOR):  # as they are, afterwards too
+            patch.setenv(name, os.environ.get(name, ""))
+            if not os.environ[name]:
+                patch.delenv(name)
+        return export.main()
 
 
 def weights_in(path):

@@ -8,7 +8,6 @@ that are missing are skipped.
 import contextlib
 import errno
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,9 +19,8 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT, run
-from small import small_network
+from small import run_export, small_network
 
-from classifier import cli
 from classifier.data.images import decode
 from classifier.errors import UserError
 from classifier.export import __main__ as export
@@ -77,18 +75,11 @@ def photographs(trained):
 def call(trained, tmp_path, monkeypatch, capsys):
     """A function that runs the command in an empty folder: its output and errors."""
     monkeypatch.chdir(tmp_path)
-    for name in ("KERAS_BACKEND", *export.PROCESSOR):  # as they are, after the test too
-        monkeypatch.setenv(name, os.environ.get(name, ""))
-        if not os.environ[name]:
-            monkeypatch.delenv(name)
-    monkeypatch.setattr(cli, "part_from_compiled_code", lambda silent: None)
 
     def main(*words, data=trained / "datasets/tiny.h5", model=trained / "small.h5"):
         given = ["--data", data] if data else []
-        monkeypatch.setattr(sys, "argv", ["export", *map(str, (model, *words, *given))])
         capsys.readouterr()
-        with small_network():
-            assert export.main() == 0
+        assert run_export(model, *words, *given) == 0
         return capsys.readouterr()
 
     return main
