@@ -119,21 +119,13 @@ def table(rows: list[dict]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     counted_on = {}
     for row in rows:
-        counted_on.setdefault(in_words(row["machine"]), []).append(f"`{row['name']}`")
+        machine = records.in_words(row["machine"], PACKAGES)
+        counted_on.setdefault(machine, []).append(f"`{row['name']}`")
     most, *others = sorted(counted_on, key=lambda machine: -len(counted_on[machine]))
     lines += ["", most]
     for machine in others:
         lines += ["", f"{', '.join(counted_on[machine])}: {machine}"]
     return "\n".join(lines)
-
-
-def in_words(machine: dict) -> str:
-    """Return what rows were counted on, in a line."""
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES))
-    return (
-        f"{machine['cores']} cores of {machine['processor']}; {versions}; seed {machine['seed']}; "
-        f"commit {machine['commit']}; {machine['date']}."
-    )
 
 
 AGAIN = "then the same command again"

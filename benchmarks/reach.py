@@ -19,6 +19,7 @@ import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -31,7 +32,6 @@ from classifier import backend, cli  # noqa: E402
 from classifier.data.arrays import Arrays, shard_pattern  # noqa: E402
 from classifier.errors import UserError  # noqa: E402
 from classifier.evaluation.evaluate import Judge  # noqa: E402
-from classifier.export import __main__ as export  # noqa: E402
 from classifier.export import check, graph  # noqa: E402
 from classifier.export.formats import FORMATS  # noqa: E402
 from classifier.prediction import model_file  # noqa: E402
@@ -151,7 +151,14 @@ def of_size(photographs: str, count: int) -> dict:
 
 def exports() -> dict:
     """Return what models/resnet50.h5 is in each format and its runtime, on photographs of test."""
+    with mock.patch.dict(os.environ):  # what is set here is not for the programs of other rows
+        return _exports()
+
+
+def _exports():
     from threadpoolctl import threadpool_limits  # which scikit-learn has
+
+    from classifier.export import __main__ as export
 
     weights, info = model_file.load_weights(MODEL)
     head, network = model_file.head_of(weights, info), Network(weights, info.enlarge_to)
@@ -201,7 +208,7 @@ def table_of_backends(row: dict) -> str:
         figures = " | ".join(f"{median:.0f}" for median in medians)
         tested = " | ".join(["tested"] * 3 + [distributes[name]])
         lines.append(f"| {name} {version} | {tested} | {figures} |")
-    return "\n".join([*lines, "", measured_on(row)])
+    return "\n".join([*lines, "", records.in_words(row["machine"], ["keras"])])
 
 
 def table_of_processes(row: dict) -> str:
@@ -214,7 +221,7 @@ def table_of_processes(row: dict) -> str:
             "|---|---|---|",
             f"| {one:.1f} images/s | {many:.1f} images/s | {share:.2f}x |",
             "",
-            measured_on(row),
+            records.in_words(row["machine"], ["keras"]),
         ]
     )
 
@@ -244,7 +251,7 @@ def table_of_shards(row: dict) -> str:
             f"{size['audit']['memory']:.0f} MB",
         ]
         lines.append(f"| {' | '.join(figures)} |")
-    return "\n".join([*lines, "", measured_on(row)])
+    return "\n".join([*lines, "", records.in_words(row["machine"], ["keras"])])
 
 
 def table_of_exports(row: dict) -> str:
@@ -264,7 +271,7 @@ def table_of_exports(row: dict) -> str:
             f"| {found['renamed']} | {share(found, 'right')} ({share(found, 'before')}) "
             f"| {found['count']:,} |"
         )
-    return "\n".join([*lines, "", measured_on(row)])
+    return "\n".join([*lines, "", records.in_words(row["machine"], ["keras"])])
 
 
 def exports_in_words(row: dict) -> str:
@@ -291,15 +298,6 @@ def exports_in_words(row: dict) -> str:
 def share(found: dict, name: str) -> str:
     """Return a count of photographs as a share of all."""
     return f"{found[name] / found['count']:.2%}"
-
-
-def measured_on(row: dict) -> str:
-    """Return a row's machine in a line."""
-    machine = row["machine"]
-    return (
-        f"{machine['cores']} cores of {machine['processor']}; python {machine['python']}, "
-        f"keras {machine['keras']}; commit {machine['commit']}; {machine['date']}."
-    )
 
 
 ROWS = {"backends": backends, "processes": processes, "shards": shards, "exports": exports}

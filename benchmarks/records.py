@@ -59,6 +59,16 @@ def environment(packages: Sequence[str]) -> dict:
     }
 
 
+def in_words(machine: dict, packages: Sequence[str]) -> str:
+    """Return a machine of `environment` in a line, with the versions of some packages."""
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *packages))
+    seed = f"seed {machine['seed']}; " if "seed" in machine else ""
+    return (
+        f"{machine['cores']} cores of {machine['processor']}; {versions}; {seed}"
+        f"commit {machine['commit']}; {machine['date']}."
+    )
+
+
 def kept(path: Path, command: str) -> list[dict]:
     """Return the records in a file that a command makes.
 

@@ -494,22 +494,18 @@ def in_words(record: dict) -> str:
     return f"{shown(record):>8}  ({record['target']})  {verdict(record)}"
 
 
-def table(records: list[dict]) -> str:
+def table(rows: list[dict]) -> str:
     """Return the rows kept as a Markdown table, with the machine below."""
     lines = ["| row | ours, against | measured | target | |", "|---|---|---|---|---|"]
-    for row in records:
+    for row in rows:
         against = f", against {row['against']}" if row["against"] else ""
         lines.append(
             f"| `{row['name']}` | {row['ours']}{against} "
             f"| {shown(row)} | {row['target']} | {verdict(row)} |"
         )
-    machine = records[-1]["machine"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", *PACKAGES[:4]))
-    lines += [
-        "",
-        f"{machine['cores']} cores of {machine['processor']} ({', '.join(machine['units'])}); "
-        f"{versions}; commit {machine['commit']}; {machine['date']}.",
-    ]
+    machine = rows[-1]["machine"]
+    processor = f"{machine['processor']} ({', '.join(machine['units'])})"
+    lines += ["", records.in_words(machine | {"processor": processor}, PACKAGES[:4])]
     return "\n".join(lines)
 
 

@@ -57,18 +57,27 @@ def made_aside(path: Path) -> Iterator[Path]:
                 if file.is_file():
                     with file.open("rb+") as opened:
                         os.fsync(opened.fileno())
-            if not (made.is_dir() and path.is_dir() and _exchange(made, path)):
-                older = aside / ".older"
-                if made.is_dir() and path.is_dir():
-                    path.replace(older)
-                try:
-                    made.replace(path)
-                except OSError:
-                    if older.exists():
-                        older.replace(path)
-                    raise
+            _take_place(made, path, aside / ".older")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _take_place(made: Path, path: Path, older: Path) -> None:
+    """Let a file or folder take the place of what is at `path`, which a folder leaves at `older`.
+
+    On Linux two folders change places instead; the older one is where the new one was then.
+    """
+    replaces = made.is_dir() and path.is_dir()
+    if replaces and _exchange(made, path):
+        return
+    if replaces:
+        path.replace(older)
+    try:
+        made.replace(path)
+    except OSError:
+        if replaces:
+            older.replace(path)
+        raise
 
 
 def _exchange(one: Path, other: Path) -> bool:

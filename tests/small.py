@@ -26,6 +26,21 @@ def run_train(*words):
             keras.config.set_dtype_policy("float32")
 
 
+def formats(int8=False):
+    """Parametrize by the formats, without those whose packages are missing."""
+    from classifier.export.formats import FORMATS
+
+    names = [name for name, form in FORMATS.items() if form.quantizer or not int8]
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(name, marks=pytest.mark.skipif(bool(lack), reason=f"no {lack}"))
+            for name in names
+            for lack in [FORMATS[name].lacks(int8)]
+        ],
+    )
+
+
 def run_export(*words):
     """Run classifier.export's main in this process, on the small network."""
     from classifier import cli

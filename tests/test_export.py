@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import ROOT, run
-from small import run_export, small_network
+from small import formats, run_export, small_network
 
 from classifier.data.images import decode
 from classifier.errors import UserError
@@ -30,19 +30,6 @@ from classifier.prediction import forward, model_file
 
 SMALL = "benchmarks/faulty/small.py"
 OUTPUT = {name: f"out{form.suffix}" for name, form in FORMATS.items()}
-
-
-def formats(int8=False):
-    """Parametrize by the formats, without those whose packages are missing."""
-    names = [name for name, form in FORMATS.items() if form.quantizer or not int8]
-    return pytest.mark.parametrize(
-        "name",
-        [
-            pytest.param(name, marks=pytest.mark.skipif(bool(lack), reason=f"no {lack}"))
-            for name in names
-            for lack in [FORMATS[name].lacks(int8)]
-        ],
-    )
 
 
 @pytest.fixture(scope="module")

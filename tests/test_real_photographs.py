@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from browser import check_report, needs_browser
 from conftest import ROOT, run
-from small import run_export, run_train, small_network
+from small import formats, run_export, run_train, small_network
 
 from classifier.data import build
 from classifier.data.arrays import Arrays, Description
@@ -162,10 +162,8 @@ def test_a_short_training_learns(trained):
     assert info.known is not None
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@formats()
 def test_it_says_the_same_in_other_runtimes(name, trained, tmp_path, capsys):
-    if lack := FORMATS[name].lacks(False):
-        pytest.skip(f"no {lack}; make exports installs it")
     model, arrays = trained[0], trained[0].parents[1] / "datasets/three.h5"
     output = tmp_path / f"three{FORMATS[name].suffix}"
     capsys.readouterr()

@@ -206,7 +206,7 @@ def export(row: Row, folder: Path, seed: int, count: int = 12) -> None:
 
 
 def again(row, folder, seed, count, words, other, products, places):
-    """Kill a command until `count` were; after each it must do what an undisturbed one did.
+    """Kill a command until the row has `count` tries; each must end as an undisturbed one does.
 
     Every other time there are the older files that another command has left, else none.
     """

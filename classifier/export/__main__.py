@@ -104,7 +104,7 @@ def main() -> int:
         make_folder(output.parent)
         stack.enter_context(locked(output))
         wanted = photographs = found = None
-        if args.verify:
+        if arrays and args.verify is not False:
             judge = Judge(network, info, images_a_thread(info.side), cores())
             wanted = check.expected(arrays, judge, head, args.model)
         if args.int8:
@@ -141,7 +141,7 @@ def size_of(place: Path) -> int:
 def opened(
     args: argparse.Namespace, info: model_file.ModelInfo, stack: contextlib.ExitStack
 ) -> Arrays | None:
-    """Open the arrays that are asked for, or are there; decide on args.verify.
+    """Open the arrays that are asked for, or are there; None where they are not wanted, or unfit.
 
     Raises:
         UserError: there are none where they are needed, or they are not for the model.
@@ -157,11 +157,9 @@ def opened(
         if args.int8 or args.verify or args.data:
             raise
         print(f"note: not compared with predict.py: {error}", file=sys.stderr)
-        args.verify = False
         return None
     if args.int8 and not arrays.count("val"):
         raise UserError(f"--int8: val is empty in {arrays.path}; give other arrays")
-    args.verify = args.verify is not False
     return arrays
 
 
@@ -172,7 +170,7 @@ def start_keras(to: str, int8: bool) -> None:
         UserError: it, or what else the format wants, is not installed or does not start.
     """
     form, remedy = FORMATS[to], "pip install -r requirements-export.txt"
-    if form.needs != ("keras",):  # TensorFlow converts
+    if "tensorflow" in form.needs:  # which converts
         if missing := form.lacks(int8):
             raise UserError(f"--to {to}: {missing} is not installed: {remedy}")
         os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -78,8 +78,7 @@ def spread(count: int, most: int) -> np.ndarray:
 
 
 def expected(arrays: Arrays, judge: Judge, head: Head, model: Path, most: int = MOST) -> Expected:
-    """Return what predict.py makes of at most so many photographs of test, or where that is empty,
-    of val.
+    """Return what predict.py makes of at most so many photographs of test, or of val without them.
 
     Raises:
         UserError: the model gives no probabilities.

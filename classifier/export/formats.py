@@ -268,10 +268,10 @@ class LiteRT(Format):
 class OpenVino(Format):
     """OpenVINO's intermediate representation, a folder, for processors and Intel's GPUs."""
 
-    suffix, folder = "_openvino", frozenset(("model.xml", "model.bin"))
+    NAME = "model.xml"
+    suffix, folder = "_openvino", frozenset((NAME, "model.bin"))
     needs = ("tensorflow", "openvino")
     quantizer = "nncf"
-    NAME = "model.xml"
     FLOAT32 = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 where a processor has it
 
     def write(self, model, place, metadata, photographs=None):
